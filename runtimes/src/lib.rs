@@ -1,1 +1,33 @@
-//! placeholder
+//! Runs an emitted ONNX model in the runtimes people deploy with, and compares what comes out
+//! with the reference.
+//!
+//! 1. [`OnnxModel::read`] decodes the bytes of a file and refuses what no runtime should be fed.
+//! 2. [`all`] lists the runtimes: each is [`Found::Ready`], or [`Found::Missing`] with the reason
+//!    and how to get it.
+//! 3. [`Runtime::load`] and [`Session::run`] give the outputs.
+//! 4. [`compare_all`] judges them; [`first_divergence`] names the block where they part.
+//!
+//! To add a runtime: write its file, and add its line to the list in `runtime.rs`.
+
+#![warn(missing_docs)]
+
+mod model;
+mod tensor;
+
+mod onnxruntime;
+mod runtime;
+mod tract;
+
+mod compare;
+mod timing;
+
+mod guard;
+
+pub use compare::{
+    Comparison, Divergence, Tolerance, TopK, Verdict, all_agree, compare, compare_all,
+    first_divergence,
+};
+pub use model::{OnnxModel, ValueInfo};
+pub use runtime::{Found, Missing, Options, Runtime, Session, all};
+pub use tensor::{InputFact, NamedTensor};
+pub use timing::{Timing, time_runs};
