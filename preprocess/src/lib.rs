@@ -33,8 +33,8 @@
 //! `image` 0.25 and Pillow's libjpeg-turbo differ in 1 to 10 % of the decoded bytes by at most 4
 //! levels of 255, and the crops in 2 to 9 % by at most 3 (the tests print it).
 //!
-//! One exception: Pillow 13.0 resizes vertically first when the height loses more than twice as
-//! many pixels as the width does, that is for reduced pictures more than twice as tall as wide.
+//! One exception, found by experiment: Pillow 13.0 resizes vertically first when the height loses
+//! more than twice as many pixels as the width, that is pictures reduced and over twice as tall.
 //! This crate resizes horizontally first always, as the Pillow of the published accuracies did
 //! (compared with 11.3). For such pictures the two releases differ from each other in 10 to 20 %
 //! of the crop's bytes, by at most 3 levels.
