@@ -1,0 +1,333 @@
+//! The shape rule of every op.
+
+use std::collections::BTreeMap;
+
+use super::{Act, Attention, Conv2d, I2Rmb, Mixer, Op, WindowAttention, Windows};
+use crate::{DType, Dim, Shape, TensorType};
+
+/// Most elements a value may have per picture. Graphs come from hostile files and flags; below
+/// this bound no later product of sizes overflows.
+const MAX_ELEMENTS: usize = 1 << 40;
+
+type Rule<T = Vec<TensorType>> = Result<T, String>;
+
+/// The types of a node's weights, by slot.
+#[derive(Debug, Default)]
+pub struct WeightTypes<'a>(pub BTreeMap<&'a str, &'a TensorType>);
+
+impl WeightTypes<'_> {
+    /// The sizes of the weight's axes; every weight's axes are fixed.
+    fn dims(&self, slot: &str) -> Rule<Vec<usize>> {
+        let ty = self
+            .0
+            .get(slot)
+            .ok_or(format!("lacks the weight `{slot}`"))?;
+        let dims = ty.shape.0.iter().map(|dim| dim.fixed());
+        dims.collect::<Option<_>>()
+            .ok_or(format!("weight `{slot}` depends on the batch: {ty}"))
+    }
+
+    /// Checks an optional weight's shape.
+    fn expect(&self, slot: &str, expected: &[usize]) -> Rule<()> {
+        match self.0.contains_key(slot).then(|| self.dims(slot)) {
+            Some(dims) if dims.clone()? != expected => Err(format!(
+                "weight `{slot}` should have shape {expected:?}, not {:?}",
+                dims?
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    /// Output channels, channels per group and kernel size of a convolution's weight.
+    fn kernel(&self, slot: &str) -> Rule<[usize; 4]> {
+        let dims = self.dims(slot)?;
+        <[usize; 4]>::try_from(dims)
+            .map_err(|dims| format!("weight `{slot}` should be [O, I, H, W], not {dims:?}"))
+    }
+}
+
+/// An image `[N, C, H, W]`.
+#[derive(Clone, Copy)]
+struct Image {
+    n: Dim,
+    c: usize,
+    h: usize,
+    w: usize,
+}
+
+impl Image {
+    fn of(ty: &TensorType) -> Rule<Self> {
+        match ty.shape.0[..] {
+            [n, Dim::Fixed(c), Dim::Fixed(h), Dim::Fixed(w)] if ty.dtype == DType::F32 => {
+                Ok(Self { n, c, h, w })
+            }
+            _ => Err(format!("needs a float32 [N, C, H, W], not {ty}")),
+        }
+    }
+
+    fn ty(self) -> TensorType {
+        TensorType::f32([self.n, self.c.into(), self.h.into(), self.w.into()])
+    }
+}
+
+impl Op {
+    /// Types of the outputs, from the types of inputs and weights.
+    ///
+    /// # Errors
+    /// One sentence that says which operand does not fit.
+    pub fn infer(&self, inputs: &[&TensorType], weights: &WeightTypes) -> Rule {
+        if inputs.len() != self.arity() {
+            let (expected, found) = (self.arity(), inputs.len());
+            return Err(format!("takes {expected} inputs, not {found}"));
+        }
+        self.check_slots(weights)?;
+        let outputs = self.rule(inputs, weights)?;
+        for ty in &outputs {
+            let mut sizes = ty.shape.0.iter().map(|dim| dim.resolve(1));
+            let count = sizes.try_fold(1usize, usize::checked_mul);
+            if count.is_none_or(|n| n == 0 || n > MAX_ELEMENTS) {
+                return Err(format!("its result {ty} is empty or has too many elements"));
+            }
+        }
+        Ok(outputs)
+    }
+
+    fn check_slots(&self, weights: &WeightTypes) -> Rule<()> {
+        for slot in self.slots().iter().filter(|slot| slot.required) {
+            if !weights.0.contains_key(slot.name) {
+                return Err(format!("lacks the weight `{}`", slot.name));
+            }
+        }
+        for name in weights.0.keys() {
+            if !self.slots().iter().any(|slot| slot.name == *name) {
+                return Err(format!("takes no weight `{name}`"));
+            }
+        }
+        Ok(())
+    }
+
+    fn rule(&self, inputs: &[&TensorType], weights: &WeightTypes) -> Rule {
+        let one = |ty: &TensorType| Ok(vec![ty.clone()]);
+        match self {
+            Op::Input => Err("an input's type is given, not inferred".into()),
+            Op::Constant => one(weights.0["value"]),
+            Op::Conv2d(conv) => {
+                let weight = weights.kernel("weight")?;
+                weights.expect("bias", &weight[..1])?;
+                one(&convolved(Image::of(inputs[0])?, weight, conv)?.ty())
+            }
+            Op::BatchNorm(_) | Op::LayerNorm(_) => {
+                let x = Image::of(inputs[0])?;
+                for slot in self.slots() {
+                    weights.expect(slot.name, &[x.c])?;
+                }
+                one(inputs[0])
+            }
+            Op::Activation(Act::None) => Err("names no function".into()),
+            Op::Activation(_) | Op::Scale { .. } | Op::Softmax => one(inputs[0]),
+            Op::LayerScale => {
+                weights.expect("gamma", &[1, Image::of(inputs[0])?.c, 1, 1])?;
+                one(inputs[0])
+            }
+            Op::Add if inputs[0] == inputs[1] => one(inputs[0]),
+            Op::Add => Err(format!("cannot add {} and {}", inputs[0], inputs[1])),
+            Op::Pad { bottom, right } => {
+                let x = Image::of(inputs[0])?;
+                one(&padded(x, [*bottom, *right])?.ty())
+            }
+            Op::Crop { height, width } => {
+                let Image { n, c, h, w } = Image::of(inputs[0])?;
+                if *height > h || *width > w {
+                    return Err(format!("cannot crop {h}x{w} to {height}x{width}"));
+                }
+                let (h, w) = (*height, *width);
+                one(&Image { n, c, h, w }.ty())
+            }
+            Op::Split { sizes } => {
+                let x = Image::of(inputs[0])?;
+                let total = sizes.iter().copied().try_fold(0, usize::checked_add);
+                if total != Some(x.c) {
+                    return Err(format!("parts {sizes:?} do not make up {} channels", x.c));
+                }
+                Ok(sizes.iter().map(|&c| Image { c, ..x }.ty()).collect())
+            }
+            Op::WindowPartition(windows) => one(&partitioned(windows, Image::of(inputs[0])?)?),
+            Op::WindowMerge {
+                windows,
+                height,
+                width,
+            } => one(&merged(windows, [*height, *width], inputs[0])?),
+            Op::MatMul { transpose_b } => one(&multiplied(inputs[0], inputs[1], *transpose_b)?),
+            Op::GlobalAvgPool => {
+                let Image { n, c, .. } = Image::of(inputs[0])?;
+                one(&TensorType::f32([n, c.into()]))
+            }
+            Op::Linear => one(&linear(inputs[0], weights)?),
+            Op::WindowAttention(attention) => {
+                one(&attended(attention, Image::of(inputs[0])?, weights)?.ty())
+            }
+            Op::I2Rmb(block) => one(&mixed(block, Image::of(inputs[0])?, weights)?.ty()),
+        }
+    }
+}
+
+fn convolved(x: Image, weight: [usize; 4], conv: &Conv2d) -> Rule<Image> {
+    let [c, per_group, kh, kw] = weight;
+    if conv.stride == 0 || conv.groups == 0 {
+        return Err("needs a stride and a group count of at least 1".into());
+    }
+    if per_group.checked_mul(conv.groups) != Some(x.c) || c % conv.groups != 0 {
+        return Err(format!(
+            "weight {weight:?} in {} groups does not fit {} channels",
+            conv.groups, x.c
+        ));
+    }
+    let size = |size: usize, kernel: usize| {
+        let padded = conv.padding.checked_mul(2)?.checked_add(size)?;
+        Some(padded.checked_sub(kernel)? / conv.stride + 1)
+    };
+    match (size(x.h, kh), size(x.w, kw)) {
+        (Some(h), Some(w)) => Ok(Image { c, h, w, ..x }),
+        _ => Err(format!(
+            "a {kh}x{kw} kernel does not fit a {}x{} map with padding {}",
+            x.h, x.w, conv.padding
+        )),
+    }
+}
+
+fn padded(x: Image, [bottom, right]: [usize; 2]) -> Rule<Image> {
+    let h = x.h.checked_add(bottom).ok_or("pads too much")?;
+    let w = x.w.checked_add(right).ok_or("pads too much")?;
+    Ok(Image { h, w, ..x })
+}
+
+/// Windows per map of this size, down and across.
+fn window_counts(windows: &Windows, [h, w]: [usize; 2]) -> Rule<usize> {
+    let [wh, ww] = windows.window;
+    if wh == 0 || ww == 0 || h % wh != 0 || w % ww != 0 {
+        return Err(format!("{wh}x{ww} windows do not tile a {h}x{w} map"));
+    }
+    Ok((h / wh) * (w / ww))
+}
+
+fn partitioned(windows: &Windows, x: Image) -> Rule<TensorType> {
+    let count = window_counts(windows, [x.h, x.w])?;
+    let heads = windows.heads;
+    if heads == 0 || x.c % heads != 0 {
+        return Err(format!("{} channels do not split into {heads} heads", x.c));
+    }
+    let tokens = windows.window[0] * windows.window[1];
+    let head = x.c / heads;
+    Ok(TensorType::f32([
+        x.n.times(count),
+        heads.into(),
+        tokens.into(),
+        head.into(),
+    ]))
+}
+
+fn merged(windows: &Windows, [h, w]: [usize; 2], x: &TensorType) -> Rule<TensorType> {
+    let count = window_counts(windows, [h, w])?;
+    let tokens = windows.window[0] * windows.window[1];
+    match x.shape.0[..] {
+        [n, Dim::Fixed(heads), Dim::Fixed(t), Dim::Fixed(head)]
+            if heads == windows.heads && t == tokens =>
+        {
+            let n = n.divided(count);
+            let n = n.ok_or(format!("{x} does not hold whole maps of {count} windows"))?;
+            let c = heads * head;
+            Ok(Image { n, c, h, w }.ty())
+        }
+        _ => Err(format!(
+            "needs [windows, {}, {tokens}, channels], not {x}",
+            windows.heads
+        )),
+    }
+}
+
+fn multiplied(a: &TensorType, b: &TensorType, transpose_b: bool) -> Rule<TensorType> {
+    let misfit = || format!("cannot multiply {a} by {b}");
+    let rank = a.shape.rank();
+    if rank < 2 || b.shape.rank() != rank || a.shape.0[..rank - 2] != b.shape.0[..rank - 2] {
+        return Err(misfit());
+    }
+    let (mut k, mut n) = (b.shape.0[rank - 2], b.shape.0[rank - 1]);
+    if transpose_b {
+        std::mem::swap(&mut k, &mut n);
+    }
+    if a.shape.0[rank - 1] != k {
+        return Err(misfit());
+    }
+    let mut dims = a.shape.0.clone();
+    dims[rank - 1] = n;
+    Ok(TensorType::f32(Shape(dims)))
+}
+
+fn linear(x: &TensorType, weights: &WeightTypes) -> Rule<TensorType> {
+    match (&x.shape.0[..], &weights.dims("weight")?[..]) {
+        ([n, Dim::Fixed(c)], [classes, inputs]) if c == inputs => {
+            weights.expect("bias", &[*classes])?;
+            Ok(TensorType::f32([*n, (*classes).into()]))
+        }
+        (_, dims) => Err(format!("weight {dims:?} does not fit {x}")),
+    }
+}
+
+/// A 1x1 convolution inside a fused op, with its weights under `name.weight` and `name.bias`.
+fn pointwise(x: Image, name: &str, weights: &WeightTypes) -> Rule<Image> {
+    let weight = weights.kernel(&format!("{name}.weight"))?;
+    if weight[2..] != [1, 1] {
+        return Err(format!("weight `{name}.weight` should be 1x1: {weight:?}"));
+    }
+    weights.expect(&format!("{name}.bias"), &weight[..1])?;
+    convolved(x, weight, &Conv2d::pointwise())
+}
+
+fn attended(op: &WindowAttention, x: Image, weights: &WeightTypes) -> Rule<Image> {
+    let [wh, ww] = op.window;
+    if wh == 0 || ww == 0 || wh > MAX_ELEMENTS || ww > MAX_ELEMENTS {
+        return Err(format!("cannot use {wh}x{ww} windows"));
+    }
+    let map = padded(x, op.padding(x.h, x.w))?;
+    if op.attention == Attention::CloseTwice && [map.h, map.w] != op.window {
+        return Err("close_twice needs one window over the whole map".into());
+    }
+    let qk = pointwise(map, "qk", weights)?;
+    let v = pointwise(map, "v", weights)?;
+    if op.heads == 0 || qk.c % (2 * op.heads) != 0 || v.c % op.heads != 0 {
+        return Err(format!(
+            "{} channels of qk and {} of v do not split into {} heads",
+            qk.c, v.c, op.heads
+        ));
+    }
+    Ok(Image { c: v.c, ..x })
+}
+
+fn mixed(block: &I2Rmb, x: Image, weights: &WeightTypes) -> Rule<Image> {
+    for slot in ["norm.weight", "norm.bias"] {
+        if block.norm.is_none() && weights.0.contains_key(slot) {
+            return Err(format!("has `{slot}` but no norm"));
+        }
+        weights.expect(slot, &[x.c])?;
+    }
+    let wide = match &block.mixer {
+        Mixer::Expand(_) => pointwise(x, "expand", weights)?,
+        Mixer::Attention(attention) => attended(attention, x, weights)?,
+    };
+    let kernel = weights.kernel("local.weight")?;
+    weights.expect("local.bias", &kernel[..1])?;
+    let depthwise = Conv2d {
+        stride: block.stride,
+        padding: block.padding,
+        groups: wide.c,
+        act: block.local_act,
+    };
+    let local = convolved(wide, kernel, &depthwise)?;
+    let skips =
+        |on: bool, from: Image, to: Image| !on || (from.c, from.h, from.w) == (to.c, to.h, to.w);
+    let out = pointwise(local, "proj", weights)?;
+    if !skips(block.inner_skip, wide, local) || !skips(block.residual, x, out) {
+        return Err("a skip connects maps of different shape".into());
+    }
+    Ok(out)
+}

@@ -1,0 +1,8 @@
+//! End-to-end tests: from a checkpoint to numbers that PyTorch computed.
+
+#![allow(
+    clippy::print_stdout,
+    reason = "tests say visibly what they measure and skip"
+)]
+
+mod goldens;

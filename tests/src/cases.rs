@@ -1,0 +1,244 @@
+//! Golden cases: a network, an input, and what the original PyTorch code computed.
+
+use std::{collections::BTreeMap, path::Path};
+
+use emoc_frontend::{
+    Checkpoint, Choice, StateDict,
+    emo2::{self, Geometry, Hints, Model, variant},
+};
+use emoc_ir::{Dim, ops::Attention, reference::Tensor, seeded};
+use serde::Deserialize;
+
+use crate::{Goldens, fixtures};
+
+/// One network with one input and its golden outputs.
+pub struct Case {
+    /// Says which fixture and input.
+    pub name: String,
+    /// The network.
+    pub model: Model,
+    /// Its input.
+    pub input: Tensor,
+    /// Golden values by output name.
+    pub outputs: Vec<(String, Tensor)>,
+    /// Golden values at the ends of blocks, by block name.
+    pub blocks: Vec<(String, Tensor)>,
+}
+
+#[derive(Deserialize)]
+struct SeededRow {
+    model: String,
+    input: [usize; 4],
+    window: usize,
+}
+
+/// `--variant` name of a model function: `EMO2_5M_k5_hybrid_256` is `5M`, `EMO1_5M` is `emo1-5M`.
+fn variant_name(function: &str) -> String {
+    let mut parts = function.split('_');
+    match (parts.next(), parts.next()) {
+        (Some("EMO1"), Some(size)) => format!("emo1-{size}"),
+        (_, Some(size)) => size.to_string(),
+        _ => panic!("`{function}` is no model function"),
+    }
+}
+
+fn geometry(input: &[usize], window: usize) -> Geometry {
+    Geometry {
+        input_size: [input[2], input[3]],
+        batch: Dim::Fixed(input[0]),
+        window,
+    }
+}
+
+/// Names of the cases with seeded weights.
+pub fn seeded_names() -> Vec<String> {
+    seeded_index().into_keys().collect()
+}
+
+fn seeded_index() -> BTreeMap<String, SeededRow> {
+    let index = std::fs::read_to_string(fixtures().join("seeded/index.json")).expect("an index");
+    serde_json::from_str(&index).expect("a well-formed index")
+}
+
+/// The case with seeded weights of this name.
+pub fn seeded_case(name: &str) -> Case {
+    let row = &seeded_index()[name];
+    let variant = variant(&variant_name(&row.model)).expect("a known variant");
+    let model = emo2::seeded(variant, geometry(&row.input, row.window), 0).expect("a model");
+    let file = fixtures().join(format!("seeded/{name}.logits.f32"));
+    let bytes = std::fs::read(file).expect("golden logits");
+    let floats = bytes
+        .chunks_exact(4)
+        .map(|b| f32::from_le_bytes(b.try_into().expect("4 bytes")));
+    let logits = Tensor::from_f32(&[row.input[0], 1000], &floats.collect::<Vec<_>>());
+    Case {
+        name: name.to_string(),
+        model,
+        input: Tensor::from_f32(&row.input, &seeded::values("input", &row.input, 0)),
+        outputs: vec![("logits".into(), logits)],
+        blocks: Vec::new(),
+    }
+}
+
+/// A checkpoint's network for this input and window, with the hints its file needs.
+pub fn checkpoint_model(path: &Path, choice: Choice, input: &[usize], window: usize) -> Model {
+    let name = path
+        .file_name()
+        .unwrap_or_default()
+        .to_string_lossy()
+        .into_owned();
+    let hints = match name.starts_with("tiny") {
+        // The tiny networks are not published variants.
+        true => Hints {
+            variant: None,
+            dim_heads: Some([8, 8]),
+            attention: Some(match name.contains("emo1") {
+                true => Attention::Remote,
+                false => Attention::Hybrid,
+            }),
+        },
+        false => Hints::default(),
+    };
+    let open = || {
+        let state_dict = StateDict::choose(&Checkpoint::open(path)?, choice)?;
+        emo2::from_state_dict(&state_dict, &hints, geometry(input, window), false)
+    };
+    open().unwrap_or_else(|e| panic!("{name}: {e}"))
+}
+
+/// A fixture of the tiny networks: file, whose weights, input, window, infix of the golden key.
+pub type TinyRow = (&'static str, Choice, &'static str, usize, &'static str);
+
+/// Every layout of the tiny networks and every kind of input.
+pub const TINY: &[TinyRow] = &[
+    ("tiny.pth", Choice::Net, "in64", 7, ""),
+    ("tiny.pth", Choice::Net, "in96x80", 7, ""),
+    ("tiny.pth", Choice::Net, "in160x272", 7, ""),
+    ("tiny.pth", Choice::Net, "in224", 7, ""),
+    ("tiny.pth", Choice::Net, "in199x233", 7, ""),
+    ("tiny.pth", Choice::Net, "in33x47", 7, ""),
+    ("tiny.pth", Choice::Net, "in160x272", 2, "window2."),
+    ("tiny.pth", Choice::Net, "in160x272", 4, "window4."),
+    ("tiny.pth", Choice::Net, "in160x272", 8, "window8."),
+    ("tiny.pth", Choice::Net, "in160x272", 10, "window10."),
+    ("tiny.pth", Choice::Net, "in160x272", 0, "window0."),
+    ("tiny.pth", Choice::Net, "in96x80", 4, "window4."),
+    ("tiny_legacy.pth", Choice::Net, "in160x272", 7, ""),
+    ("tiny.safetensors", Choice::Net, "in160x272", 7, ""),
+    ("tiny_official_net.pth", Choice::Net, "in160x272", 7, ""),
+    ("tiny_trainer_ckpt.pth", Choice::Net, "in160x272", 7, ""),
+    ("tiny_trainer_ckpt.pth", Choice::Ema, "in64", 7, "net_E."),
+    (
+        "tiny_trainer_ckpt.pth",
+        Choice::Ema,
+        "in160x272",
+        7,
+        "net_E.",
+    ),
+    ("tiny_ddp.pth", Choice::Net, "in160x272", 7, ""),
+    ("tiny_strided.pth", Choice::Net, "in160x272", 7, ""),
+    ("tiny_fp16.pth", Choice::Net, "in160x272", 7, "fp16."),
+    ("tiny_bf16.pth", Choice::Net, "in160x272", 7, "bf16."),
+    ("tiny_emo1.pth", Choice::Net, "in160x272", 7, "emo1."),
+    ("tiny_emo1.pth", Choice::Net, "in96x80", 7, "emo1."),
+];
+
+/// The case of a row of [`TINY`].
+pub fn tiny_case(&(file, choice, input, window, infix): &TinyRow) -> Case {
+    let goldens = Goldens::open(&fixtures().join("tiny_golden.safetensors"));
+    let x = goldens.get(&format!("{input}.input"));
+    let model = checkpoint_model(&fixtures().join(file), choice, &x.shape, window);
+    let blocks = model.graph.block_outputs().into_iter();
+    let golden = |(name, _): (String, _)| {
+        let tensor = goldens.find(&format!("{input}.{infix}{name}"))?;
+        Some((name, tensor))
+    };
+    Case {
+        name: format!("{file} {input} {infix}window {window}"),
+        blocks: blocks.filter_map(golden).collect(),
+        outputs: vec![(
+            "logits".into(),
+            goldens.get(&format!("{input}.{infix}logits")),
+        )],
+        model,
+        input: x,
+    }
+}
+
+/// The detection backbone, whose stages are those of the tiny classifier.
+pub fn backbone_case() -> Case {
+    let goldens = Goldens::open(&fixtures().join("tiny_golden.safetensors"));
+    let input = goldens.get("in160x272.input");
+    let model = checkpoint_model(
+        &fixtures().join("tiny_mmdet.pth"),
+        Choice::Net,
+        &input.shape,
+        7,
+    );
+    let stage = |n: usize| {
+        (
+            format!("stage{n}"),
+            goldens.get(&format!("in160x272.stage{n}.1")),
+        )
+    };
+    Case {
+        name: "tiny_mmdet.pth in160x272".into(),
+        outputs: (1..=4).map(stage).collect(),
+        blocks: Vec::new(),
+        model,
+        input,
+    }
+}
+
+/// The segmentation backbone: LayerNorm and GELU after the depthwise convolutions, window 10.
+pub fn segmentation_case() -> Case {
+    let inputs = Goldens::open(&fixtures().join("tiny_golden.safetensors"));
+    let goldens = Goldens::open(&fixtures().join("tiny_mmseg_golden.safetensors"));
+    let input = inputs.get("in160x272.input");
+    let model = checkpoint_model(
+        &fixtures().join("tiny_mmseg.pth"),
+        Choice::Net,
+        &input.shape,
+        10,
+    );
+    let stage = |n: usize| {
+        let names = [format!("in160x272.stage{n}"), format!("stage{n}")];
+        let tensor = names.iter().find_map(|name| goldens.find(name));
+        (format!("stage{n}"), tensor.expect("a golden stage"))
+    };
+    Case {
+        name: "tiny_mmseg.pth in160x272".into(),
+        outputs: (1..=4).map(stage).collect(),
+        blocks: Vec::new(),
+        model,
+        input,
+    }
+}
+
+/// Rows of the 1000-class checkpoints: file, golden prefix, input size, window.
+pub const LARGE: &[(&str, &str, usize, usize)] = &[
+    ("EMOv2_1M.pth", "1m", 224, 7),
+    ("EMOv2_5M.pth", "5m", 224, 7),
+    ("EMOv2_5M.pth", "5m", 256, 8),
+    ("EMOv2_5M.pth", "5m", 300, 7),
+    ("EMOv2_5M.pth", "5m", 300, 10),
+    ("EMOv2_5M.pth", "5m", 512, 7),
+    ("EMOv2_5M.pth", "5m", 512, 8),
+];
+
+/// The case of a row of [`LARGE`].
+pub fn large_case(
+    reference: &Path,
+    &(file, prefix, size, window): &(&str, &str, usize, usize),
+) -> Case {
+    let goldens = Goldens::open(&reference.join("emov2_golden.safetensors"));
+    let input = goldens.get(&format!("input{size}"));
+    let logits = goldens.get(&format!("{prefix}.{size}.w{window}.logits"));
+    Case {
+        name: format!("{file} {size} window {window}"),
+        model: checkpoint_model(&reference.join(file), Choice::Net, &input.shape, window),
+        input,
+        outputs: vec![("logits".into(), logits)],
+        blocks: Vec::new(),
+    }
+}
