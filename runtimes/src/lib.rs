@@ -1,7 +1,8 @@
 //! Runs an emitted ONNX model in the runtimes people deploy with, and compares what comes out
 //! with the reference.
 //!
-//! 1. [`OnnxModel::read`] decodes the bytes of a file and refuses what no runtime should be fed.
+//! 1. [`OnnxModel::read`] decodes the bytes of a file, and [`OnnxModel::bind`] gives its inputs the
+//!    shapes of this run; both refuse what no runtime should be fed.
 //! 2. [`all`] lists the runtimes: each is [`Found::Ready`], or [`Found::Missing`] with the reason
 //!    and how to get it.
 //! 3. [`Runtime::load`] and [`Session::run`] give the outputs.
@@ -11,6 +12,7 @@
 
 #![warn(missing_docs)]
 
+mod bound;
 mod model;
 mod tensor;
 
@@ -23,6 +25,7 @@ mod timing;
 
 mod guard;
 
+pub use bound::BoundModel;
 pub use compare::{
     Comparison, Divergence, Tolerance, TopK, Verdict, all_agree, compare, compare_all,
     first_divergence,

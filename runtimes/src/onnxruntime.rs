@@ -11,7 +11,7 @@ use ort::{
 };
 
 use crate::{
-    Found, InputFact, Missing, NamedTensor, OnnxModel, Options, Runtime, Session,
+    BoundModel, Found, InputFact, Missing, NamedTensor, OnnxModel, Options, Runtime, Session,
     guard::{brief, guard},
     runtime::{not_float, order_tensors},
 };
@@ -69,16 +69,10 @@ impl Runtime for OnnxRuntime {
         self.0.version.clone()
     }
 
-    fn load(
-        &self,
-        model: &OnnxModel,
-        inputs: &[InputFact],
-        threads: usize,
-    ) -> Result<Box<dyn Session>> {
-        let inputs = model.order_inputs(inputs)?;
+    fn load(&self, model: &BoundModel, threads: usize) -> Result<Box<dyn Session>> {
         let threads = threads.max(1);
         let session = guard(NAME, || {
-            session(&self.0, model, threads).map_err(|e| refused("load", &e))
+            session(&self.0, model.model(), threads).map_err(|e| refused("load", &e))
         })?;
         for output in session.outputs() {
             if !matches!(output.dtype(), ValueType::Tensor { .. }) {
@@ -87,7 +81,7 @@ impl Runtime for OnnxRuntime {
         }
         Ok(Box::new(OrtSession {
             session,
-            inputs,
+            inputs: model.inputs().to_vec(),
             threads,
         }))
     }

@@ -5,7 +5,7 @@ use std::{ffi::OsString, path::PathBuf};
 use emoc_ir::{Diagnostic, Result};
 use serde::Serialize;
 
-use crate::{InputFact, NamedTensor, OnnxModel, onnxruntime, tract};
+use crate::{BoundModel, InputFact, NamedTensor, onnxruntime, tract};
 
 /// Every runtime, in the order of the report. One line each.
 const RUNTIMES: &[fn(&Options) -> Result<Found>] = &[tract::find, onnxruntime::find];
@@ -74,17 +74,12 @@ pub trait Runtime {
     /// The version that will run.
     fn version(&self) -> String;
 
-    /// Prepares `model` for runs in which its inputs have the shapes of `inputs` (any order), on
-    /// at most `threads` threads (0 counts as 1).
+    /// Prepares `model` for runs with the shapes it is bound to, on at most `threads` threads
+    /// (0 counts as 1).
     ///
     /// # Errors
-    /// When the inputs do not fit the model or the runtime refuses it.
-    fn load(
-        &self,
-        model: &OnnxModel,
-        inputs: &[InputFact],
-        threads: usize,
-    ) -> Result<Box<dyn Session>>;
+    /// When the runtime refuses the model.
+    fn load(&self, model: &BoundModel, threads: usize) -> Result<Box<dyn Session>>;
 }
 
 /// A loaded model.

@@ -33,7 +33,7 @@ impl NamedTensor {
         }
     }
 
-    /// The name and shape, as [`Runtime::load`](crate::Runtime::load) wants them.
+    /// The name and shape, as [`OnnxModel::bind`](crate::OnnxModel::bind) wants them.
     pub fn fact(&self) -> InputFact {
         InputFact {
             name: self.name.clone(),

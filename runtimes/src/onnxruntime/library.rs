@@ -10,15 +10,16 @@ use std::{
 use emoc_ir::{Diagnostic, Result};
 use ort::{environment::Environment, logging::LogLevel};
 
+use super::NAME;
 use crate::guard::{brief, guard};
 
-/// The library this process uses. It stays loaded to the end: ONNX Runtime's threads and globals
-/// do not survive being unloaded, and `ort` keeps one for good.
-static LOADED: Mutex<Option<Library>> = Mutex::new(None);
+/// The library this process uses, or the reason why it does not work. It stays loaded to the end:
+/// ONNX Runtime's threads and globals do not survive being unloaded, and `ort` keeps the first one
+/// that says it is ONNX Runtime for good, whatever follows.
+static LOADED: Mutex<Option<(PathBuf, Result<Library, String>)>> = Mutex::new(None);
 
 #[derive(Clone)]
 pub(super) struct Library {
-    path: PathBuf,
     pub(super) version: String,
     pub(super) environment: Environment,
 }
@@ -27,37 +28,37 @@ pub(super) struct Library {
 pub(super) fn open(path: &Path) -> Result<Library, String> {
     // `ort` takes a relative path to be beside the executable.
     let path = fs::canonicalize(path).map_err(|error| error.to_string())?;
-    let mut loaded = LOADED.lock().unwrap_or_else(PoisonError::into_inner);
-    match &*loaded {
-        Some(library) if library.path == path => return Ok(library.clone()),
-        Some(library) => {
-            let other = library.path.display();
-            return Err(format!(
-                "a process uses one library, and {other} is loaded already"
-            ));
-        }
-        None => {}
-    }
     check_file(&path)?;
-    let environment = guard("ONNX Runtime", || load(&path)).map_err(|error| error.message)?;
-    let library = Library {
-        version: version(&path),
-        path,
-        environment,
-    };
-    Ok(loaded.insert(library).clone())
-}
-
-fn load(path: &Path) -> Result<Environment> {
+    let mut loaded = LOADED.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some((first, outcome)) = &*loaded {
+        if *first == path {
+            return outcome.clone();
+        }
+        let first = first.display();
+        return Err(format!(
+            "a process can load one library, and has loaded {first}"
+        ));
+    }
     let refused = |why: String| Diagnostic::input(brief(&why));
-    ort::init_from(path)
-        .map_err(|error| refused(error.to_string()))?
-        .with_telemetry(false)
-        // The default one writes to standard error, which belongs to the command line.
-        .with_logger(Arc::new(|_, _, _, _, _| {}))
-        .build()
-        .inspect(|environment| environment.set_log_level(LogLevel::Fatal))
-        .map_err(|error| refused(error.to_string()))
+    let message = |error: Box<Diagnostic>| error.message;
+    let builder = guard(NAME, || {
+        ort::init_from(&path).map_err(|error| refused(error.to_string()))
+    })
+    .map_err(message)?;
+    let environment = guard(NAME, || {
+        builder
+            .with_telemetry(false)
+            // The default one writes to standard error, which belongs to the command line.
+            .with_logger(Arc::new(|_, _, _, _, _| {}))
+            .build()
+            .inspect(|environment| environment.set_log_level(LogLevel::Fatal))
+            .map_err(|error| refused(error.to_string()))
+    });
+    let library = environment.map_err(message).map(|environment| Library {
+        version: version(&path),
+        environment,
+    });
+    loaded.insert((path, library)).1.clone()
 }
 
 /// Refuses what the dynamic loader would answer badly: a pipe (it waits for ever), a truncated
