@@ -5,4 +5,5 @@
     reason = "tests say visibly what they measure and skip"
 )]
 
+mod costs;
 mod goldens;
