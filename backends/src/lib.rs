@@ -1,1 +1,8 @@
-//! placeholder
+//! Artifacts: what a verified graph becomes outside emoc.
+//!
+//! Backends accept only [`Verified`](emoc_ir::Verified) graphs and return bytes; naming and
+//! writing files is the command line's work.
+
+#![warn(missing_docs)]
+
+pub mod onnx;

@@ -1,0 +1,169 @@
+//! Puts a file together: nodes, initializers, unique names.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::proto::{AttributeProto, AttributeType, DataType, NodeProto, TensorProto};
+
+/// The value of an attribute.
+pub(super) enum Attr {
+    Int(i64),
+    Ints(Vec<i64>),
+    Float(f32),
+}
+
+/// Nodes and initializers of a graph under construction.
+///
+/// A tensor is known by its name. A node has the name of its first output.
+pub(super) struct Builder {
+    /// Version of the operator set.
+    pub(super) opset: u32,
+    pub(super) nodes: Vec<NodeProto>,
+    pub(super) initializers: Vec<TensorProto>,
+    names: BTreeSet<String>,
+    /// Initializers by asked name, type and contents: asking twice gives one.
+    known: BTreeMap<String, Vec<usize>>,
+}
+
+impl Builder {
+    pub(super) fn new(opset: u32) -> Self {
+        Self {
+            opset,
+            nodes: Vec::new(),
+            initializers: Vec::new(),
+            names: BTreeSet::new(),
+            known: BTreeMap::new(),
+        }
+    }
+
+    /// `name`, or a longer one if it is taken; taken from now on.
+    pub(super) fn unique(&mut self, name: &str) -> String {
+        let mut name = name.to_string();
+        while !self.names.insert(name.clone()) {
+            name.push('_');
+        }
+        name
+    }
+
+    /// Adds a node with one output and returns that output.
+    pub(super) fn op(
+        &mut self,
+        kind: &str,
+        name: &str,
+        inputs: &[&str],
+        attributes: Vec<(&str, Attr)>,
+    ) -> String {
+        self.op_many(kind, inputs, &[name], attributes).remove(0)
+    }
+
+    /// Adds a node with as many outputs as names.
+    pub(super) fn op_many(
+        &mut self,
+        kind: &str,
+        inputs: &[&str],
+        names: &[&str],
+        attributes: Vec<(&str, Attr)>,
+    ) -> Vec<String> {
+        let outputs: Vec<String> = names.iter().map(|name| self.unique(name)).collect();
+        self.nodes.push(NodeProto {
+            input: inputs.iter().map(ToString::to_string).collect(),
+            name: outputs[0].clone(),
+            output: outputs.clone(),
+            op_type: kind.to_string(),
+            attribute: attributes.into_iter().map(attribute).collect(),
+        });
+        outputs
+    }
+
+    /// A float32 initializer. The same name with the same contents is stored once.
+    pub(super) fn floats(&mut self, name: &str, dims: &[usize], values: &[f32]) -> String {
+        debug_assert_eq!(dims.iter().product::<usize>(), values.len());
+        let bytes = values.iter().flat_map(|v| v.to_le_bytes()).collect();
+        self.initializer(name, dims, DataType::Float, bytes)
+    }
+
+    /// An int64 initializer of rank 1.
+    pub(super) fn ints(&mut self, name: &str, values: &[i64]) -> String {
+        let bytes = values.iter().flat_map(|v| v.to_le_bytes()).collect();
+        self.initializer(name, &[values.len()], DataType::Int64, bytes)
+    }
+
+    /// A float32 number.
+    pub(super) fn number(&mut self, value: f32) -> String {
+        self.floats(&format!("const.{value}"), &[], &[value])
+    }
+
+    fn initializer(
+        &mut self,
+        name: &str,
+        dims: &[usize],
+        data_type: DataType,
+        raw_data: Vec<u8>,
+    ) -> String {
+        let mut tensor = TensorProto {
+            dims: dims.iter().map(|&dim| dim as i64).collect(),
+            data_type: data_type.into(),
+            name: String::new(),
+            raw_data,
+        };
+        let same_name = self.known.get(name).map_or(&[][..], Vec::as_slice);
+        for &index in same_name {
+            let other = &self.initializers[index];
+            if (&other.dims, other.data_type, &other.raw_data)
+                == (&tensor.dims, tensor.data_type, &tensor.raw_data)
+            {
+                return other.name.clone();
+            }
+        }
+        tensor.name = self.unique(name);
+        let unique = tensor.name.clone();
+        let index = self.initializers.len();
+        self.known.entry(name.to_string()).or_default().push(index);
+        self.initializers.push(tensor);
+        unique
+    }
+
+    /// Gives tensors new names: `(old, new)` pairs. Whatever else has a new name moves away.
+    pub(super) fn rename(&mut self, pairs: &[(String, String)]) {
+        let mut names: BTreeMap<String, String> = pairs.iter().cloned().collect();
+        for (_, new) in pairs {
+            if self.names.contains(new) && !names.contains_key(new) {
+                let moved = self.unique(&format!("{new}_"));
+                names.insert(new.clone(), moved);
+            }
+        }
+        let renamed = |name: &mut String| {
+            if let Some(new) = names.get(name) {
+                name.clone_from(new);
+            }
+        };
+        for node in &mut self.nodes {
+            node.input.iter_mut().for_each(renamed);
+            node.output.iter_mut().for_each(renamed);
+        }
+        let tensors = self.initializers.iter_mut();
+        tensors.for_each(|tensor| renamed(&mut tensor.name));
+    }
+}
+
+fn attribute((name, value): (&str, Attr)) -> AttributeProto {
+    let mut proto = AttributeProto {
+        name: name.to_string(),
+        ..AttributeProto::default()
+    };
+    let kind = match value {
+        Attr::Int(i) => {
+            proto.i = Some(i);
+            AttributeType::Int
+        }
+        Attr::Ints(ints) => {
+            proto.ints = ints;
+            AttributeType::Ints
+        }
+        Attr::Float(f) => {
+            proto.f = Some(f);
+            AttributeType::Float
+        }
+    };
+    proto.set_type(kind);
+    proto
+}
