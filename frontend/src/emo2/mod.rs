@@ -10,7 +10,7 @@ mod infer;
 
 use std::collections::BTreeMap;
 
-use emoc_ir::{Diagnostic, Dim, Graph, Result, Weight};
+use emoc_ir::{Diagnostic, Dim, Graph, Result, Shape, TensorType, Weight};
 use rayon::prelude::*;
 
 pub use build::Geometry;
@@ -38,6 +38,26 @@ pub struct Model {
 const MAX_SIDE: usize = 8192;
 const MAX_BATCH: usize = 4096;
 
+/// The architecture that a state_dict belongs to. Keys and shapes decide; no weight is read.
+///
+/// # Errors
+/// Keys or shapes that fit no architecture, and a hint that is missing or contradicts the weights.
+pub fn architecture(state_dict: &StateDict, hints: &Hints) -> Result<Architecture> {
+    let shapes = state_dict
+        .iter()
+        .map(|(key, tensor)| (key.to_string(), tensor.shape().to_vec()));
+    infer::recognise(&shapes.collect(), hints)
+}
+
+/// Builds a network whose weights are declared by type alone: enough for its text, its shapes
+/// and its costs.
+///
+/// # Errors
+/// An input too small for the network.
+pub fn declared(architecture: Architecture, geometry: Geometry) -> Result<Model> {
+    assemble(architecture, geometry, &mut Declared)
+}
+
 /// Builds the network that a state_dict belongs to.
 ///
 /// # Errors
@@ -49,14 +69,11 @@ pub fn from_state_dict(
     geometry: Geometry,
     allow_nonfinite: bool,
 ) -> Result<Model> {
-    let tensors: BTreeMap<String, Tensor> = state_dict
+    let architecture = architecture(state_dict, hints)?;
+    let tensors = state_dict
         .iter()
         .map(|(key, tensor)| (key.to_string(), tensor.clone()))
         .collect();
-    let shapes = tensors
-        .iter()
-        .map(|(key, tensor)| (key.clone(), tensor.shape().to_vec()));
-    let architecture = infer::recognise(&shapes.collect(), hints)?;
     let mut source = Stored { tensors };
     let mut model = assemble(architecture, geometry, &mut source)?;
     model.warnings = check_numbers(&model.graph, allow_nonfinite)?;
@@ -145,6 +162,17 @@ impl WeightSource for Stored {
     fn unused(&mut self, key: &str, _shape: &[usize]) {
         self.tensors.remove(key);
     }
+}
+
+/// Weights without elements.
+struct Declared;
+
+impl WeightSource for Declared {
+    fn weight(&mut self, _key: &str, shape: &[usize]) -> Weight {
+        Weight::declared(TensorType::f32(Shape::fixed(shape)), None)
+    }
+
+    fn unused(&mut self, _key: &str, _shape: &[usize]) {}
 }
 
 /// Weights that follow from their keys.

@@ -1,0 +1,375 @@
+//! What can be typed. Every flag is spelt the same in every command that has it.
+
+use std::path::PathBuf;
+
+use clap::{
+    ArgAction, Args, Parser, Subcommand, ValueEnum, ValueHint,
+    builder::{PossibleValuesParser, TypedValueParser},
+};
+use emoc_frontend::{
+    Choice,
+    emo2::{self, VARIANTS, Variant},
+};
+use emoc_ir::{Dim, ops::Attention};
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0   done
+  1   an artifact disagrees with the reference; nothing was written
+  2   the command line is wrong, or leaves something open
+  3   an input is refused: not what it should be, damaged, or hostile
+  4   the file system: missing, exists already, not writable, full
+  5   a runtime that was asked for is not there
+  70  a defect of emoc itself; please report it
+  130, 143  interrupted (SIGINT, SIGTERM); nothing half-written is left";
+
+const EXAMPLES: &str = "\
+Examples:
+  emoc inspect EMOv2_5M.pth
+  emoc compile --checkpoint EMOv2_5M.pth --target onnx
+  emoc compile --variant 5M --target onnx          # without a checkpoint: seeded weights
+  emoc check emov2_5m_224.onnx --checkpoint EMOv2_5M.pth
+";
+
+const COMPILE_EXAMPLES: &str = "\
+Examples:
+  emoc compile --checkpoint EMOv2_5M.pth
+      writes emov2_5m_224.onnx and emov2_5m_224.json, checked in every runtime found
+  emoc compile --checkpoint latest_ckpt.pth --weights ema --output model.onnx --labels names.txt
+  emoc compile --checkpoint detector.pth --input-size 300 --window 10
+      a backbone without a head: outputs stage1 to stage4
+  emoc compile --variant 5M --input-size 512 --batch dynamic
+  emoc compile --checkpoint EMOv2_5M.pth --print-after i2rmb --no-check > graph.emir
+";
+
+const INSPECT_EXAMPLES: &str = "\
+Examples:
+  emoc inspect EMOv2_5M.pth --input-size 512
+  emoc inspect emov2_5m_224.onnx
+  emoc inspect --variant 5M --graph > emov2_5m.emir
+  emoc inspect any_checkpoint.pt --tensors --json
+";
+
+const CHECK_EXAMPLES: &str = "\
+Examples:
+  emoc check emov2_5m_224.onnx --checkpoint EMOv2_5M.pth
+  emoc check emov2_5m_224.onnx --per-block         # compiled from seeded weights
+";
+
+const COMPLETIONS_EXAMPLES: &str = "\
+Examples:
+  emoc completions bash > ~/.local/share/bash-completion/completions/emoc
+  emoc completions zsh > ~/.zfunc/_emoc
+  emoc completions fish > ~/.config/fish/completions/emoc.fish
+";
+
+/// Compiles EMOv2 vision models from PyTorch checkpoints to checked ONNX.
+#[derive(Debug, Parser)]
+#[command(name = "emoc", version, after_help = format!("{EXAMPLES}\n{EXIT_CODES}"))]
+#[command(max_term_width = 100, arg_required_else_help = true)]
+pub struct Cli {
+    #[command(flatten)]
+    pub output: OutputArgs,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// How results are shown.
+#[derive(Debug, Clone, Copy, Args)]
+pub struct OutputArgs {
+    /// Print the result as JSON
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// Say more: passes, times, digests
+    #[arg(short, long, global = true, action = ArgAction::Count)]
+    pub verbose: u8,
+    /// Say only what went wrong
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    pub quiet: bool,
+}
+
+#[derive(Debug, Subcommand)]
+#[allow(clippy::large_enum_variant, reason = "built once")]
+pub enum Command {
+    /// Compile a checkpoint to an artifact and check it against the reference
+    #[command(after_help = format!("{COMPILE_EXAMPLES}\n{EXIT_CODES}"))]
+    Compile(CompileArgs),
+    /// Say what is in a checkpoint or an artifact
+    #[command(after_help = format!("{INSPECT_EXAMPLES}\n{EXIT_CODES}"))]
+    Inspect(InspectArgs),
+    /// Compare an artifact with the reference again
+    #[command(after_help = format!("{CHECK_EXAMPLES}\n{EXIT_CODES}"))]
+    Check(CheckArgs),
+    /// Print shell completions
+    #[command(after_help = COMPLETIONS_EXAMPLES)]
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+}
+
+#[derive(Debug, Args)]
+pub struct CompileArgs {
+    #[command(flatten)]
+    pub checkpoint: CheckpointArg,
+    #[command(flatten)]
+    pub model: ModelArgs,
+    /// What to compile to
+    #[arg(long, value_enum, default_value_t = Target::Onnx)]
+    pub target: Target,
+    /// Where to write; the manifest (.json) goes beside it [default: named after the model, in
+    /// the current folder]
+    #[arg(short, long, value_name = "PATH", value_hint = ValueHint::FilePath)]
+    pub output: Option<PathBuf>,
+    /// Replace whatever is at the output path
+    #[arg(long)]
+    pub force: bool,
+    /// Class names, one a line, to be stored in the artifact
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub labels: Option<PathBuf>,
+    #[command(flatten)]
+    pub onnx: OnnxArgs,
+    #[command(flatten)]
+    pub pipeline: PipelineArgs,
+    /// Do not run the artifact
+    #[arg(long, help_heading = "Check", conflicts_with = "onnxruntime_lib")]
+    pub no_check: bool,
+    #[command(flatten)]
+    pub runtime: RuntimeArgs,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Target {
+    /// An ONNX file
+    Onnx,
+}
+
+#[derive(Debug, Clone, Copy, Args)]
+#[command(next_help_heading = "ONNX")]
+pub struct OnnxArgs {
+    /// Version of the ONNX operators
+    #[arg(long, value_name = "17-23", default_value_t = 20,
+          value_parser = clap::value_parser!(u32).range(17..=23))]
+    pub opset: u32,
+    /// Keep every tensor at this rank or below (5 for Core ML and most NPUs)
+    #[arg(long, value_name = "RANK", value_parser = clap::value_parser!(u8).range(4..=8))]
+    pub max_rank: Option<u8>,
+}
+
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Passes")]
+pub struct PipelineArgs {
+    /// Which passes run
+    #[arg(long, value_enum, default_value_t = Passes::All)]
+    pub passes: Passes,
+    /// Print the graph after this pass, instead of the report
+    #[arg(long, value_name = "PASS", conflicts_with = "json")]
+    pub print_after: Option<String>,
+    /// Leave out the passes after this one
+    #[arg(long, value_name = "PASS")]
+    pub stop_after: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Passes {
+    /// The whole pipeline
+    All,
+    /// The faithful graph, one node per PyTorch module
+    None,
+}
+
+#[derive(Debug, Args)]
+pub struct InspectArgs {
+    /// A checkpoint (.pth, .pt, .safetensors) or an artifact (.onnx)
+    #[arg(value_hint = ValueHint::FilePath, required_unless_present = "variant")]
+    pub file: Option<PathBuf>,
+    #[command(flatten)]
+    pub model: ModelArgs,
+    /// Print the network's graph (.emir)
+    #[arg(long, conflicts_with = "tensors")]
+    pub graph: bool,
+    /// List every tensor of any checkpoint, EMOv2 or not
+    #[arg(long, requires = "file")]
+    pub tensors: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct CheckArgs {
+    /// The artifact; what no flag says is taken from its metadata
+    #[arg(value_hint = ValueHint::FilePath)]
+    pub artifact: PathBuf,
+    #[command(flatten)]
+    pub checkpoint: CheckpointArg,
+    #[command(flatten)]
+    pub model: ModelArgs,
+    /// Compare the end of every block, not the outputs alone
+    #[arg(long)]
+    pub per_block: bool,
+    #[command(flatten)]
+    pub runtime: RuntimeArgs,
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct CheckpointArg {
+    /// The weights: a file of `torch.save` or .safetensors [default: seeded weights]
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub checkpoint: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Check")]
+pub struct RuntimeArgs {
+    /// An ONNX Runtime library, or a folder with one, that must be used
+    #[arg(long, value_name = "PATH", value_hint = ValueHint::AnyPath)]
+    pub onnxruntime_lib: Option<PathBuf>,
+}
+
+/// What the weights do not say.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Network")]
+pub struct ModelArgs {
+    /// The published variant; needed only without a checkpoint
+    #[arg(long, value_parser = variant_parser(), ignore_case = true)]
+    pub variant: Option<&'static Variant>,
+    /// Which weights of a trainer's file: the network's, or their moving average (`net_E`)
+    #[arg(long, value_enum)]
+    pub weights: Option<Weights>,
+    /// Input height and width in pixels: 224, or 300x200 [default: 224]
+    #[arg(long, value_name = "H[xW]", value_parser = input_size)]
+    pub input_size: Option<[usize; 2]>,
+    /// Side of the attention windows; 0 is one window over the whole map [default: 8 at 256 and
+    /// 512, otherwise 7]
+    #[arg(long, value_name = "N")]
+    pub window: Option<u16>,
+    /// Images per inference: a number, or `dynamic` [default: 1]
+    #[arg(long, value_name = "N|dynamic", value_parser = batch)]
+    pub batch: Option<Dim>,
+    /// Seed of the weights without a checkpoint [default: 0]
+    #[arg(long, value_name = "N")]
+    pub seed: Option<u64>,
+    /// Channels of one q or k head in stages 3 and 4, for a network that is not published
+    #[arg(long, value_name = "A,B", value_parser = dim_head)]
+    pub dim_head: Option<[usize; 2]>,
+    /// Which windows attend, for a network that is not published
+    #[arg(long, value_enum)]
+    pub attention: Option<AttentionArg>,
+    /// Accept weights with NaN, infinity or a negative variance
+    #[arg(long)]
+    pub allow_nonfinite: bool,
+    /// Refuse the checkpoint unless the file, or the content of its weights, has this SHA-256
+    #[arg(long, value_name = "HEX", value_parser = sha256)]
+    pub expect_sha256: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Weights {
+    /// The network's own
+    Net,
+    /// Their exponential moving average
+    Ema,
+}
+
+impl From<Weights> for Choice {
+    fn from(weights: Weights) -> Self {
+        match weights {
+            Weights::Net => Choice::Net,
+            Weights::Ema => Choice::Ema,
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum AttentionArg {
+    /// EMOv2: the sum of both
+    Hybrid,
+    /// EMOv1: dilated windows
+    Remote,
+    /// Contiguous windows
+    Close,
+}
+
+impl From<AttentionArg> for Attention {
+    fn from(attention: AttentionArg) -> Self {
+        match attention {
+            AttentionArg::Hybrid => Attention::Hybrid,
+            AttentionArg::Remote => Attention::Remote,
+            AttentionArg::Close => Attention::Close,
+        }
+    }
+}
+
+fn variant_parser() -> impl TypedValueParser<Value = &'static Variant> {
+    PossibleValuesParser::new(VARIANTS.iter().map(|row| row.name))
+        .try_map(|name| emo2::variant(&name).ok_or("no such variant"))
+}
+
+fn input_size(text: &str) -> Result<[usize; 2], String> {
+    let side = |side: &str| {
+        let pixels = side.parse().ok().filter(|&pixels| pixels > 0);
+        pixels.ok_or_else(|| "a size is 224, or 300x200 (height x width)".to_owned())
+    };
+    match text.split_once(['x', 'X']) {
+        Some((height, width)) => Ok([side(height)?, side(width)?]),
+        None => side(text).map(|side| [side, side]),
+    }
+}
+
+fn batch(text: &str) -> Result<Dim, String> {
+    if text == "dynamic" {
+        return Ok(Dim::Batch(1));
+    }
+    let fixed = text.parse().ok().filter(|&n| n > 0).map(Dim::Fixed);
+    fixed.ok_or_else(|| "a batch is a number from 1, or `dynamic`".to_owned())
+}
+
+fn dim_head(text: &str) -> Result<[usize; 2], String> {
+    let number = |text: &str| text.trim().parse().ok().filter(|&n: &usize| n > 0);
+    let pair = text
+        .split_once(',')
+        .and_then(|(third, fourth)| Some([number(third)?, number(fourth)?]));
+    pair.ok_or_else(|| "two numbers are needed, for stages 3 and 4: 20,20".to_owned())
+}
+
+fn sha256(text: &str) -> Result<String, String> {
+    let hex = text.to_ascii_lowercase();
+    let fits = hex.len() == 64 && hex.bytes().all(|b| b.is_ascii_hexdigit());
+    fits.then_some(hex)
+        .ok_or_else(|| "a SHA-256 is 64 hexadecimal digits".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn values() {
+        for (text, expected) in [
+            ("224", Some([224, 224])),
+            ("300x200", Some([300, 200])),
+            ("0", None),
+            ("300x", None),
+            ("x", None),
+            ("-1", None),
+            ("99999999999999999999", None),
+        ] {
+            assert_eq!(input_size(text).ok(), expected, "--input-size {text}");
+        }
+        for (text, expected) in [
+            ("1", Some(Dim::Fixed(1))),
+            ("dynamic", Some(Dim::Batch(1))),
+            ("0", None),
+            ("N", None),
+        ] {
+            assert_eq!(batch(text).ok(), expected, "--batch {text}");
+        }
+        for (text, expected) in [("20,20", Some([20, 20])), ("20", None), ("0,8", None)] {
+            assert_eq!(dim_head(text).ok(), expected, "--dim-head {text}");
+        }
+    }
+}

@@ -1,0 +1,53 @@
+//! Exit codes, and the last words of a run that failed.
+
+use std::{io::Write, panic, process::ExitCode};
+
+use emoc_ir::{Diagnostic, Kind};
+
+use crate::ui::{BOLD, ERROR};
+
+/// The command line's own code for wrong usage, which clap uses too.
+const USAGE: u8 = 2;
+/// `EX_SOFTWARE` of sysexits.h: far from the codes that scripts look at.
+const INTERNAL: u8 = 70;
+
+/// The exit code of a failure. `--help` documents the same table.
+pub fn code(kind: Kind) -> u8 {
+    match kind {
+        Kind::Disagreement => 1,
+        Kind::Usage => USAGE,
+        Kind::Input => 3,
+        Kind::FileSystem => 4,
+        Kind::RuntimeMissing => 5,
+        Kind::Internal => INTERNAL,
+        // `Kind` may grow in another crate before this table does.
+        _ => INTERNAL,
+    }
+}
+
+/// Prints the error and gives its exit code.
+pub fn fail(error: &Diagnostic) -> ExitCode {
+    // Nobody is left to tell when the standard error is closed.
+    let _ = writeln!(
+        anstream::stderr(),
+        "{ERROR}error{ERROR:#}{BOLD}:{BOLD:#} {error}"
+    );
+    if error.kind == Kind::Internal {
+        let _ = writeln!(anstream::stderr(), "{BUG}");
+    }
+    ExitCode::from(code(error.kind))
+}
+
+const BUG: &str = "  this is a defect of emoc, not of your input: please report it with the \
+                   command that you typed";
+
+/// Runs `work`; a panic, which is always a defect, ends like any other error.
+pub fn guarded(work: impl FnOnce() -> ExitCode + panic::UnwindSafe) -> ExitCode {
+    panic::set_hook(Box::new(|info| {
+        let what = info.payload_as_str().unwrap_or("without a message");
+        let place = info.location().map(ToString::to_string).unwrap_or_default();
+        let error = Diagnostic::internal(format!("panicked: {what}")).at(place);
+        fail(&error);
+    }));
+    panic::catch_unwind(work).unwrap_or(ExitCode::from(INTERNAL))
+}

@@ -1,0 +1,278 @@
+//! From flags to a network: the one way to a [`Model`] for every command.
+
+use std::path::Path;
+
+use emoc_frontend::{
+    Checkpoint, Choice, Entry, Origin, StateDict, Tensor,
+    emo2::{self, Architecture, Geometry, Hints, Model, Variant},
+};
+use emoc_ir::{DType, Diagnostic, Dim, Result, seeded};
+use serde::Serialize;
+
+use crate::{args::ModelArgs, ui::Ui};
+
+/// Where the weights come from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(tag = "from", rename_all = "lowercase")]
+pub enum Weights {
+    /// A checkpoint's network, or its moving average.
+    Checkpoint {
+        /// `net` or `ema`.
+        choice: &'static str,
+        /// The checkpoint.
+        file: FileFacts,
+        /// Where the state_dict is in it; empty for the root.
+        root: String,
+        /// Prefixes removed from every key.
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        stripped_prefixes: Vec<&'static str>,
+        /// Tensors.
+        tensors: usize,
+        /// SHA-256 of their content, whatever the container.
+        sha256: String,
+    },
+    /// They follow from their keys and a seed.
+    Seeded {
+        /// The seed.
+        seed: u64,
+        /// SHA-256 of their content, as a checkpoint with them would have.
+        sha256: String,
+    },
+}
+
+impl Weights {
+    pub fn sha256(&self) -> &str {
+        match self {
+            Weights::Checkpoint { sha256, .. } | Weights::Seeded { sha256, .. } => sha256,
+        }
+    }
+}
+
+/// The identity of an input file. Its name is not part of it: a copy compiles to the same bytes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct FileFacts {
+    /// The container.
+    pub format: String,
+    /// Its size.
+    pub bytes: u64,
+    /// Its SHA-256.
+    pub sha256: String,
+}
+
+/// A network with its provenance.
+pub struct Network {
+    pub model: Model,
+    pub weights: Weights,
+    /// Whether the window was chosen by the table and not by a flag.
+    pub window_by_default: bool,
+    /// What else the checkpoint holds.
+    pub entries: Vec<Entry>,
+}
+
+/// How much of a network is needed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Need {
+    /// Types and costs.
+    Structure,
+    /// The weights too.
+    Everything,
+}
+
+/// Builds the network that the flags describe, from a checkpoint or from seeded weights, and says
+/// what a person must know about it.
+///
+/// # Errors
+/// Flags that contradict each other, and everything that is wrong with the checkpoint.
+pub fn load(args: &ModelArgs, checkpoint: Option<&Path>, need: Need, ui: &Ui) -> Result<Network> {
+    let network = match checkpoint {
+        Some(path) => from_checkpoint(args, path, need, ui)?,
+        None => from_seed(args, ui)?,
+    };
+    say_window(&network, ui);
+    for warning in &network.model.warnings {
+        ui.warn(warning);
+    }
+    Ok(network)
+}
+
+fn from_checkpoint(args: &ModelArgs, path: &Path, need: Need, ui: &Ui) -> Result<Network> {
+    if args.seed.is_some() {
+        let message = "--seed makes weights, --checkpoint reads them";
+        return Err(Diagnostic::usage(message).help("leave one of them out"));
+    }
+    ui.step("reading the checkpoint");
+    let checkpoint = Checkpoint::open(path)?;
+    let file = facts(&checkpoint);
+    let choice = args.weights.map_or(Choice::Net, Choice::from);
+    let state_dict = StateDict::choose(&checkpoint, choice)?;
+    let sha256 = state_dict.sha256()?;
+    expect(args, path, &file, &sha256)?;
+    say_origin(state_dict.origin(), ui);
+
+    let hints = hints(args);
+    let (geometry, window_by_default) = geometry(args);
+    let at = |error: Box<Diagnostic>| error.file(path);
+    let model = match need {
+        Need::Everything => {
+            emo2::from_state_dict(&state_dict, &hints, geometry, args.allow_nonfinite)
+        }
+        Need::Structure => emo2::architecture(&state_dict, &hints)
+            .and_then(|architecture| emo2::declared(architecture, geometry)),
+    };
+    let origin = state_dict.origin();
+    Ok(Network {
+        model: model.map_err(at)?,
+        weights: Weights::Checkpoint {
+            choice: match choice {
+                Choice::Net => "net",
+                Choice::Ema => "ema",
+            },
+            file,
+            root: origin.root.clone(),
+            stripped_prefixes: origin.stripped.clone(),
+            tensors: state_dict.len(),
+            sha256,
+        },
+        window_by_default,
+        entries: checkpoint.entries().to_vec(),
+    })
+}
+
+/// The identity of a checkpoint file.
+pub fn facts(checkpoint: &Checkpoint) -> FileFacts {
+    FileFacts {
+        format: checkpoint.format().to_string(),
+        bytes: checkpoint.file_len(),
+        sha256: checkpoint.sha256_file(),
+    }
+}
+
+fn from_seed(args: &ModelArgs, ui: &Ui) -> Result<Network> {
+    let variant = seeded_variant(args)?;
+    let seed = args.seed.unwrap_or(0);
+    let (geometry, window_by_default) = geometry(args);
+    let model = emo2::seeded(variant, geometry, seed)?;
+    let sha256 = seeded_sha256(&model.architecture, seed)?;
+    ui.note(format_args!(
+        "no checkpoint is given: the weights are made from seed {seed}. They prove the compiler \
+         and classify nothing"
+    ));
+    Ok(Network {
+        model,
+        weights: Weights::Seeded { seed, sha256 },
+        window_by_default,
+        entries: Vec::new(),
+    })
+}
+
+/// The variant to make weights for, once no flag speaks of a checkpoint.
+fn seeded_variant(args: &ModelArgs) -> Result<&'static Variant> {
+    let of_checkpoints = [
+        ("--weights", args.weights.is_some()),
+        ("--dim-head", args.dim_head.is_some()),
+        ("--attention", args.attention.is_some()),
+        ("--allow-nonfinite", args.allow_nonfinite),
+        ("--expect-sha256", args.expect_sha256.is_some()),
+    ];
+    if let Some((flag, _)) = of_checkpoints.iter().find(|(_, given)| *given) {
+        let message = format!("{flag} speaks of a checkpoint, and none is given");
+        return Err(Diagnostic::usage(message).help("add --checkpoint FILE"));
+    }
+    args.variant.ok_or_else(|| {
+        Diagnostic::usage("neither a checkpoint nor a variant is given")
+            .help("--checkpoint FILE compiles your weights, --variant 5M seeded ones")
+    })
+}
+
+/// The digest that a checkpoint with the same weights has: buffers that inference does not use
+/// are part of it.
+fn seeded_sha256(architecture: &Architecture, seed: u64) -> Result<String> {
+    let keys = emo2::expected(architecture)
+        .ok_or_else(|| Diagnostic::internal("a published variant cannot be built"))?;
+    let tensor = |(key, shape): (String, Vec<usize>)| {
+        let (dtype, bytes): (_, Vec<u8>) = match key.ends_with("num_batches_tracked") {
+            true => (DType::I64, vec![0; 8]),
+            false => {
+                let values = seeded::values(&key, &shape, seed);
+                let bytes = values.iter().flat_map(|value| value.to_le_bytes());
+                (DType::F32, bytes.collect())
+            }
+        };
+        let tensor = Tensor::from_bytes(&key, dtype, &shape, bytes)?;
+        Ok((key, tensor))
+    };
+    let tensors = keys.into_iter().map(tensor).collect::<Result<_>>()?;
+    StateDict::from_tensors(tensors, Origin::default())?.sha256()
+}
+
+fn hints(args: &ModelArgs) -> Hints {
+    Hints {
+        variant: args.variant,
+        dim_heads: args.dim_head,
+        attention: args.attention.map(Into::into),
+    }
+}
+
+/// Input size, batch and window by the flags, and whether the window is the table's choice.
+pub fn geometry(args: &ModelArgs) -> (Geometry, bool) {
+    let input_size = args.input_size.unwrap_or([224, 224]);
+    let window = args.window.map(usize::from);
+    let geometry = Geometry {
+        input_size,
+        batch: args.batch.unwrap_or(Dim::Fixed(1)),
+        window: window.unwrap_or_else(|| emo2::default_window(input_size)),
+    };
+    (geometry, window.is_none())
+}
+
+/// A file without a checksum can be damaged without a trace, so its digest can be demanded.
+fn expect(args: &ModelArgs, path: &Path, file: &FileFacts, weights: &str) -> Result<()> {
+    match &args.expect_sha256 {
+        Some(expected) if *expected != file.sha256 && expected != weights => {
+            Err(Diagnostic::input("the checkpoint is not the expected one")
+                .file(path)
+                .detail(format!("expected          {expected}"))
+                .detail(format!("the file has       {}", file.sha256))
+                .detail(format!("its weights have   {weights}")))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn say_origin(origin: &Origin, ui: &Ui) {
+    if !origin.ignored.is_empty() {
+        let parts = origin.ignored.iter();
+        let parts: Vec<_> = parts
+            .map(|(name, n)| format!("{name}.* ({n} tensors)"))
+            .collect();
+        ui.note(format_args!(
+            "left out, not the backbone's: {}",
+            parts.join(", ")
+        ));
+    }
+    if origin.non_tensors > 0 {
+        let count = origin.non_tensors;
+        ui.note(format_args!(
+            "left out, not tensors: {count} values of the state_dict"
+        ));
+    }
+}
+
+/// A wrong window still runs, so the choice is never silent.
+fn say_window(network: &Network, ui: &Ui) {
+    let Geometry {
+        input_size: [height, width],
+        window,
+        ..
+    } = network.model.geometry;
+    if !network.window_by_default {
+        return;
+    }
+    let detection = match network.model.architecture.classes {
+        Some(_) => "",
+        None => "; detection and segmentation models were trained with 10 (`--window 10`)",
+    };
+    ui.note(format_args!(
+        "window {window}, the default at {height}x{width}: the weights do not say{detection}"
+    ));
+}
