@@ -62,6 +62,8 @@ enum Data {
 struct Stored {
     load: Box<Load>,
     values: OnceLock<Arc<[f32]>>,
+    /// The unrounded elements of a weight that a pass computed.
+    exact: Option<Arc<[f64]>>,
     digest: OnceLock<Digest>,
 }
 
@@ -82,12 +84,59 @@ impl Weight {
             data: Data::Stored(Arc::new(Stored {
                 load: Box::new(load),
                 values: OnceLock::new(),
+                exact: None,
                 digest: OnceLock::new(),
             })),
         }
     }
 
+    /// A weight that a pass computed. It is kept in float64, so that several folds into one
+    /// weight round once, and is rounded to float32 when it is read or [`settled`](Self::settle).
+    pub fn folded(shape: &[usize], values: Vec<f64>) -> Self {
+        assert_eq!(shape.iter().product::<usize>(), values.len());
+        let exact: Arc<[f64]> = values.into();
+        let rounded = exact.clone();
+        Self {
+            ty: TensorType::f32(Shape::fixed(shape)),
+            data: Data::Stored(Arc::new(Stored {
+                load: Box::new(move || Ok(rounded.iter().map(|&x| x as f32).collect())),
+                values: OnceLock::new(),
+                exact: Some(exact),
+                digest: OnceLock::new(),
+            })),
+        }
+    }
+
+    /// The elements with all the precision there is.
+    ///
+    /// # Errors
+    /// Those of [`Weight::values`].
+    pub fn exact(&self) -> Result<Arc<[f64]>> {
+        if let Data::Stored(stored) = &self.data
+            && let Some(exact) = &stored.exact
+        {
+            return Ok(exact.clone());
+        }
+        Ok(self.values()?.iter().map(|&x| f64::from(x)).collect())
+    }
+
+    /// The weight as it will be emitted: a computed one is rounded and forgets its float64 form.
+    ///
+    /// # Errors
+    /// Those of [`Weight::values`].
+    pub fn settle(&self) -> Result<Self> {
+        match &self.data {
+            Data::Stored(stored) if stored.exact.is_some() => {
+                Ok(Self::owned(&self.dims(), self.values()?.to_vec()))
+            }
+            Data::Stored(_) | Data::Declared(_) => Ok(self.clone()),
+        }
+    }
+
     /// A weight with these elements, in row-major order.
+    ///
+    /// # Panics
+    /// If there are more or fewer elements than the shape has.
     pub fn owned(shape: &[usize], values: Vec<f32>) -> Self {
         assert_eq!(shape.iter().product::<usize>(), values.len());
         let weight = Self::lazy(shape, || unreachable!("the values are set below"));
@@ -147,14 +196,25 @@ impl Weight {
         }
     }
 
-    /// Whether both are certainly the same tensor: shared data, or equal type and digest.
+    /// Whether both certainly have the same elements: shared data, or equal type and digest.
+    /// Two declared without a digest may differ.
     pub fn same(&self, other: &Self) -> bool {
-        if let (Data::Stored(a), Data::Stored(b)) = (&self.data, &other.data)
-            && Arc::ptr_eq(a, b)
-        {
-            return true;
-        }
-        self.ty == other.ty && matches!((self.digest(), other.digest()), (Ok(a), Ok(b)) if a == b)
+        let declared = matches!(self.data, Data::Declared(None));
+        self == other && !declared
+    }
+}
+
+/// Equal as far as the text form tells: the same data, or equal type and digest, also none. A
+/// weight that cannot be read equals only itself.
+impl PartialEq for Weight {
+    fn eq(&self, other: &Self) -> bool {
+        let shared = match (&self.data, &other.data) {
+            (Data::Stored(a), Data::Stored(b)) => Arc::ptr_eq(a, b),
+            _ => false,
+        };
+        let digests = || (self.digest(), other.digest());
+        self.ty == other.ty
+            && (shared || matches!(digests(), (Ok(a), Ok(b)) if a == b))
     }
 }
 
@@ -165,7 +225,7 @@ impl fmt::Debug for Weight {
 }
 
 /// The weights of a graph, ordered by key.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Weights(BTreeMap<String, Weight>);
 
 impl Weights {
@@ -187,6 +247,17 @@ impl Weights {
         self.get(key)?.values().map_err(|e| e.key(key))
     }
 
+    /// Rounds every weight that a pass computed to float32, see [`Weight::settle`].
+    ///
+    /// # Errors
+    /// A source that cannot be read.
+    pub fn settle(&mut self) -> Result<()> {
+        for (key, weight) in &mut self.0 {
+            *weight = weight.settle().map_err(|e| e.key(key))?;
+        }
+        Ok(())
+    }
+
     /// Adds or replaces a weight.
     pub fn insert(&mut self, key: impl Into<String>, weight: Weight) {
         self.0.insert(key.into(), weight);
@@ -197,9 +268,9 @@ impl Weights {
         self.0.contains_key(key)
     }
 
-    /// Keeps only the keys for which `keep` holds.
-    pub fn retain(&mut self, mut keep: impl FnMut(&str) -> bool) {
-        self.0.retain(|key, _| keep(key));
+    /// Removes a weight.
+    pub fn remove(&mut self, key: &str) -> Option<Weight> {
+        self.0.remove(key)
     }
 
     /// All weights in key order.

@@ -1,13 +1,14 @@
 //! Every golden case through the reference evaluator, the optimised graph and every runtime.
 
 use emoc_ir::reference::{Precision, evaluate, evaluate_values};
+use emoc_passes::optimise;
 use emoc_tests::{
     assert_agrees,
     cases::{
         Case, LARGE, TINY, backbone_case, large_case, seeded_case, seeded_names, segmentation_case,
         tiny_case,
     },
-    full, max_abs_difference, reference_dir, tolerance,
+    full, max_abs_difference, reference_dir, spread, tolerance,
 };
 
 /// Checks one case through everything.
@@ -49,6 +50,21 @@ fn check(case: Case) {
             golden,
             actual,
             tolerance(golden),
+        );
+    }
+
+    let optimised =
+        optimise(graph, None, &mut |_, _, _| {}).unwrap_or_else(|e| panic!("{name}: {e}"));
+    let folded = evaluate(&optimised, &inputs, Precision::F32).expect("an evaluation");
+    for ((output, _), (expected, actual)) in outputs.iter().zip(reference.iter().zip(&folded)) {
+        let unit = spread(&expected.data).max(1.0);
+        let difference = max_abs_difference(expected, actual) / unit;
+        println!("{name}: {output}: optimised differs from faithful by {difference:.1e} x spread");
+        assert_agrees(
+            &format!("{name}: optimised {output}"),
+            expected,
+            actual,
+            1e-5 * unit,
         );
     }
 }

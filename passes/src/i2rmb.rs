@@ -1,0 +1,157 @@
+//! Recognises a whole i2RMB block: LayerNorm (if it is still there), expansion or window
+//! attention, depthwise convolution with its skip, projection and residual.
+
+use emoc_ir::{
+    Graph, NodeId, Patch, Result, Value,
+    ops::{Act, I2Rmb, Mixer, Op},
+};
+
+use crate::fold::{conv, is_closed, is_pointwise, kernel};
+
+pub(crate) fn run(graph: &mut Graph) -> Result<usize> {
+    let mut fired = 0;
+    // From the results backward, so that a residual sum is tried before its projection.
+    for id in graph.topological_order().into_iter().rev() {
+        if !graph.contains(id) {
+            continue;
+        }
+        let Some(found) = find(graph, id) else {
+            continue;
+        };
+        replace(graph, id, found)?;
+        fired += 1;
+    }
+    Ok(fired)
+}
+
+struct Found {
+    op: I2Rmb,
+    input: Value,
+    norm: Option<NodeId>,
+    mixer: NodeId,
+    local: NodeId,
+    proj: NodeId,
+    matched: Vec<NodeId>,
+}
+
+fn find(graph: &Graph, root: NodeId) -> Option<Found> {
+    match graph.node(root).op {
+        Op::Add => {
+            // Either operand can be the projection; the other must be the block's input.
+            let operands = graph.operands(root);
+            [(0, 1), (1, 0)].into_iter().find_map(|(proj, skip)| {
+                let mut found = branch(graph, operands[proj].node)?;
+                found.op.residual = true;
+                found.matched.push(root);
+                let same = found.input == operands[skip];
+                (same && is_closed(graph, &found.matched, root)).then_some(found)
+            })
+        }
+        Op::Conv2d(_) => {
+            let found = branch(graph, root)?;
+            is_closed(graph, &found.matched, root).then_some(found)
+        }
+        _ => None,
+    }
+}
+
+/// Matches a block without its residual, backward from the projection.
+fn branch(graph: &Graph, proj: NodeId) -> Option<Found> {
+    if !is_pointwise(graph, proj) || conv(graph, proj)?.act != Act::None {
+        return None;
+    }
+    let mut matched = vec![proj];
+    let (local, mixer) = depthwise(graph, graph.operands(proj)[0].node, &mut matched)?;
+    let inner_skip = matched.len() == 3;
+    let kind = match &graph.node(mixer).op {
+        Op::WindowAttention(attention) => Mixer::Attention(attention.clone()),
+        Op::Conv2d(expand) if is_pointwise(graph, mixer) => Mixer::Expand(expand.act),
+        _ => return None,
+    };
+    matched.push(mixer);
+    let mut input = graph.operands(mixer)[0];
+    let mut norm = None;
+    let mut norm_op = None;
+    if let Op::LayerNorm(attributes) = &graph.node(input.node).op {
+        norm_op = Some(attributes.clone());
+        norm = Some(input.node);
+        matched.push(input.node);
+        input = graph.operands(input.node)[0];
+    }
+    let attributes = conv(graph, local)?;
+    let op = I2Rmb {
+        norm: norm_op,
+        mixer: kind,
+        stride: attributes.stride,
+        padding: attributes.padding,
+        local_act: attributes.act,
+        inner_skip,
+        residual: false,
+    };
+    Some(Found {
+        op,
+        input,
+        norm,
+        mixer,
+        local,
+        proj,
+        matched,
+    })
+}
+
+/// The depthwise convolution behind the projection's input, and the node it reads; with an inner
+/// skip, the projection reads their sum.
+fn depthwise(graph: &Graph, id: NodeId, matched: &mut Vec<NodeId>) -> Option<(NodeId, NodeId)> {
+    let is_depthwise = |id: NodeId| {
+        let [channels, per_group, ..] = kernel(graph, id);
+        conv(graph, id).is_some_and(|conv| conv.groups == channels && per_group == 1)
+    };
+    matched.push(id);
+    if graph.node(id).op != Op::Add {
+        return is_depthwise(id).then(|| (id, graph.operands(id)[0].node));
+    }
+    let operands = graph.operands(id);
+    [(0, 1), (1, 0)].into_iter().find_map(|(local, wide)| {
+        let (local, wide) = (operands[local].node, operands[wide]);
+        let skips = is_depthwise(local) && graph.operands(local)[0] == wide;
+        skips.then(|| {
+            matched.push(local);
+            (local, wide.node)
+        })
+    })
+}
+
+fn replace(graph: &mut Graph, root: NodeId, found: Found) -> Result<()> {
+    let proj_name = &graph.node(found.proj).name;
+    let name = proj_name
+        .strip_suffix(".proj.conv")
+        .unwrap_or(&graph.node(root).name)
+        .to_string();
+    let mut keys: Vec<(&str, String)> = Vec::new();
+    for slot in found_slots(&found.op) {
+        let (part, own) = slot.rsplit_once('.').unwrap_or(("", slot));
+        let source = match part {
+            "norm" => found.norm.map(|norm| (norm, own)),
+            "expand" => Some((found.mixer, own)),
+            "local" => Some((found.local, own)),
+            "proj" => Some((found.proj, own)),
+            // The attention's own slots have the same names.
+            _ => Some((found.mixer, slot)),
+        };
+        let key = source.and_then(|(node, own)| graph.node(node).weight(own));
+        keys.extend(key.map(|key| (slot, key.to_string())));
+    }
+    let keys: Vec<_> = keys
+        .iter()
+        .map(|(slot, key)| (*slot, key.as_str()))
+        .collect();
+    let mut patch = Patch::replacing(graph, &found.matched);
+    let fused = patch.add(&name, Op::I2Rmb(found.op), &[found.input], &keys)?;
+    patch.redirect(root, fused);
+    patch.finish()
+}
+
+fn found_slots(op: &I2Rmb) -> impl Iterator<Item = &'static str> {
+    let slots = Op::I2Rmb(op.clone()).slots();
+    slots.iter().map(|slot| slot.name)
+}
