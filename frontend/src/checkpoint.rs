@@ -7,7 +7,7 @@ use emoc_ir::{Diagnostic, Result};
 use crate::{pth, safetensors, source::Source, tensor::Tensor};
 
 /// Tensors of one file. The largest model here has 587, an optimizer triples that.
-pub(crate) const MAX_TENSORS: usize = 1 << 18;
+pub(crate) const MAX_TENSORS: usize = 1 << 17;
 
 /// How a checkpoint is stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -144,13 +144,15 @@ impl Checkpoint {
 }
 
 /// Beginnings of files that people take for checkpoints.
-const OTHERS: [(usize, &[u8], &str); 24] = [
+const OTHERS: [(usize, &[u8], &str); 26] = [
     (0, b"\x1f\x8b", "a gzip file: decompress it first"),
     (257, b"ustar", "a tar archive"),
     (0, b"\x89PNG\r\n\x1a\n", "a PNG picture"),
     (0, b"\xff\xd8\xff", "a JPEG picture"),
     (0, b"GIF8", "a GIF picture"),
     (0, b"BM", "a BMP picture"),
+    (0, b"II*\0", "a TIFF picture"),
+    (0, b"MM\0*", "a TIFF picture"),
     (8, b"WEBP", "a WebP picture"),
     (0, b"%PDF", "a PDF document"),
     (0, b"\x89HDF\r\n\x1a\n", "an HDF5 file (Keras)"),

@@ -6,7 +6,7 @@ use std::{fmt, sync::Arc};
 use emoc_ir::{DType, Diagnostic, Result};
 use serde::{
     Deserialize, Deserializer,
-    de::{Error, MapAccess, Visitor},
+    de::{Error, MapAccess, SeqAccess, Visitor},
 };
 
 use crate::{
@@ -40,7 +40,7 @@ pub(crate) fn read(source: &Arc<Source>) -> Result<Listing> {
         let [from, to] = info.data_offsets;
         let span = start + from as usize..start + to as usize;
         records.push(Record::new(format!("byte {}", span.start), span));
-        let shape: Vec<usize> = info.shape.iter().map(|&size| size as usize).collect();
+        let shape: Vec<usize> = info.shape.0.iter().map(|&size| size as usize).collect();
         let view = View {
             source: source.clone(),
             record,
@@ -91,10 +91,8 @@ fn check(info: &Info, data: usize) -> Result<DType, String> {
     if dtype.name() != info.dtype {
         return Err(format!("unknown element type `{}`", info.dtype));
     }
-    if info.shape.len() > MAX_RANK {
-        return Err(format!("the tensor has more than {MAX_RANK} axes"));
-    }
-    if let Some(size) = info.shape.iter().find(|&&size| size >= MAX_DIM) {
+    let Sizes(shape) = &info.shape;
+    if let Some(size) = shape.iter().find(|&&size| size >= MAX_DIM) {
         return Err(format!("the tensor has an axis of {size} elements"));
     }
     let [from, to] = info.data_offsets;
@@ -103,10 +101,10 @@ fn check(info: &Info, data: usize) -> Result<DType, String> {
             "the tensor is at bytes {from} to {to} of {data} bytes of data"
         ));
     }
-    let needed = match info.shape.contains(&0) {
+    let needed = match shape.contains(&0) {
         true => Some(0),
         false => {
-            let sizes = info.shape.iter().copied().chain([dtype.size() as u64]);
+            let sizes = shape.iter().copied().chain([dtype.size() as u64]);
             sizes.into_iter().try_fold(1, u64::checked_mul)
         }
     };
@@ -115,7 +113,7 @@ fn check(info: &Info, data: usize) -> Result<DType, String> {
         false => Err(format!(
             "{} bytes are given for a tensor of {dtype} {:?}",
             to - from,
-            info.shape
+            shape
         )),
     }
 }
@@ -163,7 +161,7 @@ struct Header {
 #[serde(deny_unknown_fields)]
 struct Info {
     dtype: String,
-    shape: Vec<u64>,
+    shape: Sizes,
     data_offsets: [u64; 2],
 }
 
@@ -205,6 +203,36 @@ impl<'de> Deserialize<'de> for Header {
     }
 }
 
+/// The sizes of a tensor, no more of them than are allowed.
+struct Sizes(Vec<u64>);
+
+impl<'de> Deserialize<'de> for Sizes {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct SizesVisitor;
+
+        impl<'de> Visitor<'de> for SizesVisitor {
+            type Value = Sizes;
+
+            fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+                f.write_str("an array of sizes")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Sizes, A::Error> {
+                let mut sizes = Vec::new();
+                while let Some(size) = seq.next_element()? {
+                    if sizes.len() == MAX_RANK {
+                        return Err(A::Error::custom(format_args!("more than {MAX_RANK} axes")));
+                    }
+                    sizes.push(size);
+                }
+                Ok(Sizes(sizes))
+            }
+        }
+
+        deserializer.deserialize_seq(SizesVisitor)
+    }
+}
+
 /// The number of entries of a map from str to str.
 struct Metadata(usize);
 
@@ -222,6 +250,9 @@ impl<'de> Deserialize<'de> for Metadata {
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Metadata, A::Error> {
                 let mut keys = Vec::new();
                 while let Some(key) = map.next_key::<String>()? {
+                    if keys.len() == MAX_TENSORS {
+                        return Err(A::Error::custom("there is too much metadata"));
+                    }
                     keys.push(key);
                     map.next_value::<String>()?;
                 }

@@ -186,7 +186,8 @@ fn find(checkpoint: &Checkpoint, choice: Choice) -> Result<&Group> {
                     "a value of the state_dict is an object that holds tensors and cannot be \
                      opened",
                 )
-                .at(place(group)));
+                .at(place(group))
+                .help("load it in Python and save a state_dict of plain tensors"));
             }
             [group] => return Ok(group),
             _ => {
@@ -252,7 +253,13 @@ fn not_found(checkpoint: &Checkpoint, choice: Choice) -> Box<Diagnostic> {
             [root] if root.key == "(root)" => {
                 format!("the checkpoint is no state_dict: {}", root.description)
             }
-            _ => "the checkpoint holds no state_dict".to_owned(),
+            _ => match checkpoint.tensors() {
+                [] => "the checkpoint holds no tensors".to_owned(),
+                [first, ..] => format!(
+                    "the checkpoint holds no state_dict: its first tensor is `{}`",
+                    first.name()
+                ),
+            },
         },
     };
     Diagnostic::input(what)
@@ -290,9 +297,8 @@ fn strip(mut entries: Vec<(String, Tensor)>, mut origin: Origin) -> Result<State
         for (key, _) in &mut entries {
             key.drain(..prefix.len());
             if key.is_empty() {
-                return Err(Diagnostic::input(format!(
-                    "a key is nothing but the prefix `{prefix}`"
-                )));
+                let what = format!("a key is nothing but the prefix `{prefix}`");
+                return Err(Diagnostic::input(what).help("rename it in Python"));
             }
         }
         origin.stripped.push(prefix);

@@ -55,17 +55,19 @@ impl Span {
     }
 }
 
-/// A list or dict: first and last of its links.
+/// A list or dict: first and last of its links, and their number.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Chain {
     pub head: u32,
     pub tail: u32,
+    pub len: u32,
 }
 
 impl Chain {
     pub const EMPTY: Self = Self {
         head: END,
         tail: END,
+        len: 0,
     };
 }
 
@@ -218,6 +220,7 @@ impl Arena {
             _ => self.links[chain.tail as usize].next = at,
         }
         chain.tail = at;
+        chain.len += 1;
     }
 
     /// `module.name` of a global; `bytes` is the pickle.
@@ -227,11 +230,14 @@ impl Arena {
         format!("{}.{}", text(module), text(name))
     }
 
-    /// The items of a list or tuple.
-    pub fn sequence(&self, handle: Handle) -> Option<Vec<Handle>> {
+    /// The items of a list or tuple of at most `limit` items. The same one can be used by many
+    /// opcodes, so every use must be bounded.
+    pub fn sequence(&self, handle: Handle, limit: usize) -> Option<Vec<Handle>> {
         match self.node(handle) {
-            Node::Tuple(span) => Some(self.tuple(span).to_vec()),
-            Node::List(chain) => Some(self.links(chain).map(|link| link.value).collect()),
+            Node::Tuple(span) if span.len as usize <= limit => Some(self.tuple(span).to_vec()),
+            Node::List(chain) if chain.len as usize <= limit => {
+                Some(self.links(chain).map(|link| link.value).collect())
+            }
             _ => None,
         }
     }

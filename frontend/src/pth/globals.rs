@@ -115,8 +115,8 @@ fn torch(module: &str, name: &str) -> Option<Class> {
     // Values and harmless callables in lower case.
     let value = match module {
         "torch" => {
-            "device dtype strided sparse_coo contiguous_format preserve_format channels_last \
-             channels_last_3d per_tensor_affine per_channel_affine"
+            "device dtype layout memory_format qscheme strided sparse_coo contiguous_format \
+             preserve_format channels_last channels_last_3d per_tensor_affine per_channel_affine"
         }
         "torch.serialization" => "_get_layout",
         _ => "",

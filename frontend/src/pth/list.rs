@@ -5,7 +5,7 @@ use std::sync::Arc;
 use emoc_ir::{Diagnostic, Result};
 
 use super::{
-    arena::{Arena, Chain, END, Handle, NAMELESS, Node, RawTensor},
+    arena::{Arena, END, Handle, NAMELESS, Node, RawTensor},
     pickle::{MAX_DEPTH, MAX_NAME, Unpickled, is_name},
     rebuild::MAX_EXPANDED,
 };
@@ -76,7 +76,10 @@ fn refuse_duplicate_keys(arena: &Arena, pickle: &[u8]) -> Result<()> {
                 .links(*chain)
                 .filter_map(|link| match arena.node(link.key) {
                     Node::Int(int) => Some(Key::Int(int)),
-                    Node::Str(span) => Some(Key::Str(&pickle[span.range()])),
+                    // A longer one names nothing, and comparing it again and again is slow.
+                    Node::Str(span) if span.len as usize <= MAX_NAME => {
+                        Some(Key::Str(&pickle[span.range()]))
+                    }
                     _ => None,
                 }),
         );
@@ -197,7 +200,9 @@ impl<'a> Lister<'a> {
     fn text(&self, handle: Handle) -> Option<&'a str> {
         let pickle = self.pickle;
         match self.arena.node(handle) {
-            Node::Str(span) => std::str::from_utf8(&pickle[span.range()]).ok(),
+            Node::Str(span) if span.len as usize <= MAX_NAME => {
+                std::str::from_utf8(&pickle[span.range()]).ok()
+            }
             _ => None,
         }
     }
@@ -419,13 +424,14 @@ impl<'a> Lister<'a> {
             Node::BigInt => "an integer beyond 64 bits".to_owned(),
             Node::Float(number) => format!("{number:?}"),
             Node::Str(span) => {
-                let text = String::from_utf8_lossy(&self.pickle[span.range()]);
-                format!("\"{}\"", shorten(&text))
+                let bytes = &self.pickle[span.range()];
+                let start = String::from_utf8_lossy(&bytes[..bytes.len().min(MAX_NAME)]);
+                format!("\"{}\"", shorten(&start))
             }
             Node::Bytes(span) => format!("{} bytes", span.len),
             Node::Tuple(span) => format!("tuple of {}", span.len),
-            Node::List(chain) => format!("list of {}", self.count(chain)),
-            Node::Dict(chain) => format!("dict of {}", self.count(chain)),
+            Node::List(chain) => format!("list of {}", chain.len),
+            Node::Dict(chain) => format!("dict of {}", chain.len),
             Node::Global(global) => format!("class `{}`", class(global)),
             Node::Storage(_) => "a storage without a tensor".to_owned(),
             Node::Tensor(_) => "a tensor".to_owned(),
@@ -438,10 +444,6 @@ impl<'a> Lister<'a> {
                 format!("object of `{}`, not opened{tensors}", class(global))
             }
         }
-    }
-
-    fn count(&self, chain: Chain) -> usize {
-        self.arena.links(chain).count()
     }
 }
 

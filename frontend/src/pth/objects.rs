@@ -8,7 +8,11 @@ use super::{
     arena::{Facts, Global, Handle, NAMELESS, Node, Span},
     globals::{Class, classify},
     pickle::{Machine, is_name},
+    rebuild::MAX_ARGS,
 };
+
+/// Names of classes in one pickle. Picklers write each class once.
+const MAX_GLOBALS: usize = 1 << 16;
 
 impl Machine<'_> {
     /// GLOBAL, STACK_GLOBAL.
@@ -28,6 +32,9 @@ impl Machine<'_> {
     }
 
     fn add_global(&mut self, module: Span, name: Span) -> Result<Handle> {
+        if self.arena.globals.len() == MAX_GLOBALS {
+            return Err(self.error(format!("the pickle names more than {MAX_GLOBALS} classes")));
+        }
         let number = self.arena.globals.len() as u32;
         let text = |span: Span| {
             let text = std::str::from_utf8(&self.bytes[span.range()]).ok()?;
@@ -109,17 +116,17 @@ impl Machine<'_> {
 
     /// What calling `callable` gives.
     fn reduce(&mut self, callable: Handle, args: Handle) -> Result<Handle> {
-        let Node::Tuple(span) = self.arena.node(args) else {
+        if !matches!(self.arena.node(args), Node::Tuple(_)) {
             return Err(self.error("the arguments of a call are not a tuple"));
-        };
+        }
         match self.arena.node(callable) {
             Node::Global(global) => match self.class(global) {
                 Class::Inert | Class::DType(_) | Class::Storage(_) => self.inert(global, args),
                 Class::Getattr => self.getattr(global, args),
-                _ => {
-                    let args = self.arena.tuple(span).to_vec();
-                    self.rebuild(global, &args)
-                }
+                _ => match self.arena.sequence(args, MAX_ARGS) {
+                    Some(args) => self.rebuild(global, &args),
+                    None => self.not_understood(global),
+                },
             },
             // A bound method of an inert class, or the like.
             Node::Inert(global) => self.inert(global, args),

@@ -18,7 +18,7 @@ pub(super) const MAX_BYTES: usize = 256 << 20;
 pub(super) const MAX_NAME: usize = 1024;
 /// Opcodes of a pickle: what one byte of hostile input can cost is bounded. A state_dict of the
 /// largest EMO2 has 26,492.
-const MAX_OPCODES: usize = 1 << 22;
+const MAX_WORK: usize = 1 << 22;
 
 /// A pickle that has been read: its objects, the root among them, and where it ended.
 pub(crate) struct Unpickled {
@@ -38,6 +38,7 @@ pub(super) fn unpickle(bytes: &[u8], place: &str, base: usize) -> Result<Unpickl
         at: 0,
         op_at: 0,
         opcodes: 0,
+        work: 0,
         stack: Vec::new(),
         marks: Vec::new(),
         memo: Vec::new(),
@@ -62,7 +63,10 @@ pub(super) struct Machine<'a> {
     at: usize,
     /// The opcode being executed.
     pub(super) op_at: usize,
+    /// Executed so far.
     opcodes: usize,
+    /// The same, and what single opcodes copy.
+    work: usize,
     stack: Vec<Handle>,
     marks: Vec<usize>,
     memo: Vec<Handle>,
@@ -82,13 +86,20 @@ impl<'a> Machine<'a> {
             self.op_at = self.at;
             let op = self.u8()?;
             self.opcodes += 1;
-            if self.opcodes > MAX_OPCODES {
-                return Err(self.error(format!("the pickle has more than {MAX_OPCODES} opcodes")));
-            }
+            self.work(1)?;
             if op == b'.' {
                 return self.stop();
             }
             self.step(op)?;
+        }
+    }
+
+    /// Counts what grows with the file.
+    pub(super) fn work(&mut self, amount: usize) -> Result<()> {
+        self.work += amount;
+        match self.work > MAX_WORK {
+            true => Err(self.error(format!("the pickle has more than {MAX_WORK} opcodes"))),
+            false => Ok(()),
         }
     }
 
@@ -202,10 +213,12 @@ impl<'a> Machine<'a> {
         Ok(span)
     }
 
-    /// The text of a str node, if it is valid UTF-8.
+    /// The text of a str node, if it is valid UTF-8 and no longer than a name.
     pub(super) fn str_of(&self, handle: Handle) -> Option<&'a str> {
         match self.arena.node(handle) {
-            Node::Str(span) => std::str::from_utf8(&self.bytes[span.range()]).ok(),
+            Node::Str(span) if span.len as usize <= MAX_NAME => {
+                std::str::from_utf8(&self.bytes[span.range()]).ok()
+            }
             _ => None,
         }
     }
@@ -416,7 +429,7 @@ impl<'a> Machine<'a> {
 
     /// Adds items, or keys and values in turn, to a list, dict or inert object.
     pub(super) fn fill(&mut self, container: Handle, items: &[Handle], pairs: bool) -> Result<()> {
-        if pairs && items.len() % 2 != 0 {
+        if pairs && !items.len().is_multiple_of(2) {
             return Err(self.error("a dict has a key without a value"));
         }
         let node = self.arena.node(container);

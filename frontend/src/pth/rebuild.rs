@@ -9,6 +9,8 @@ use super::{
     pickle::Machine,
 };
 
+/// Arguments of the longest call that is understood.
+pub(super) const MAX_ARGS: usize = 8;
 /// Axes of a tensor.
 pub(crate) const MAX_RANK: usize = 8;
 /// An axis is shorter than this.
@@ -22,13 +24,18 @@ impl Machine<'_> {
         match self.class(global) {
             Class::OrderedDict => self.ordered_dict(args),
             Class::Size => match args {
-                &[sizes] if self.arena.sequence(sizes).is_some() => Ok(sizes),
+                &[sizes] if matches!(self.arena.node(sizes), Node::Tuple(_) | Node::List(_)) => {
+                    Ok(sizes)
+                }
                 _ => Err(self.error("`torch.Size` is not given a list of sizes")),
             },
             Class::RebuildFromType => match args {
                 // The subclass and its attributes are dropped, the tensor counts.
                 &[function, _, inner, _] => {
-                    match (self.arena.node(function), self.arena.sequence(inner)) {
+                    match (
+                        self.arena.node(function),
+                        self.arena.sequence(inner, MAX_ARGS),
+                    ) {
                         (Node::Global(function), Some(inner)) => self.tensor(function, &inner),
                         _ => self.not_understood(global),
                     }
@@ -77,7 +84,7 @@ impl Machine<'_> {
         }
     }
 
-    fn not_understood(&self, global: u32) -> Result<Handle> {
+    pub(super) fn not_understood(&self, global: u32) -> Result<Handle> {
         Err(self
             .error(format!(
                 "a tensor is rebuilt by `{}` in a way that is not understood (sparse, quantized \
@@ -92,14 +99,16 @@ impl Machine<'_> {
         let dict = self.arena.add(Node::Dict(Chain::EMPTY));
         let pairs = match args {
             [] => Some(Vec::new()),
-            &[pairs] => self.arena.sequence(pairs),
+            &[pairs] => self.arena.sequence(pairs, usize::MAX),
             _ => None,
         };
         let Some(pairs) = pairs else {
             return Err(self.error("an `OrderedDict` is made from something unknown"));
         };
+        // One opcode copies them all, so they count as opcodes.
+        self.work(pairs.len())?;
         for pair in pairs {
-            match self.arena.sequence(pair).as_deref() {
+            match self.arena.sequence(pair, 2).as_deref() {
                 Some(items @ [_, _]) => self.fill(dict, items, true)?,
                 _ => return Err(self.error("an `OrderedDict` holds something that is no pair")),
             }
@@ -110,9 +119,8 @@ impl Machine<'_> {
     /// BINPERSID: a storage, or a class with its source code (legacy).
     pub(super) fn persistent(&mut self, id: Handle) -> Result<Handle> {
         let unknown = "a persistent id does not describe a storage";
-        let items = match self.arena.node(id) {
-            Node::Tuple(span) => self.arena.tuple(span).to_vec(),
-            _ => return Err(self.error(unknown)),
+        let Some(items) = self.arena.sequence(id, MAX_ARGS) else {
+            return Err(self.error(unknown));
         };
         let kind = items.first().and_then(|&kind| self.str_of(kind));
         match (kind, &items[..]) {
@@ -142,8 +150,12 @@ impl Machine<'_> {
             let name = self.global_name(class);
             return Err(self.error(format!("`{name}` is not a storage class")));
         };
-        let (Node::Str(key), Some(_)) = (self.arena.node(key), self.str_of(location)) else {
-            return Err(self.error("a storage's key or device is not a str"));
+        let (Node::Str(key), Some(_), Some(_)) = (
+            self.arena.node(key),
+            self.str_of(key),
+            self.str_of(location),
+        ) else {
+            return Err(self.error("a storage's key or device is not a str of at most 1 KiB"));
         };
         let numel = self.unsigned(numel, "a storage's size")?;
         // A storage of unknown elements cannot become a tensor, so its size is never used.
@@ -160,8 +172,8 @@ impl Machine<'_> {
     fn plain_metadata(&self, metadata: Option<Handle>) -> Result<()> {
         let chain = match metadata.map(|metadata| self.arena.node(metadata)) {
             None | Some(Node::None) => return Ok(()),
-            Some(Node::Dict(chain)) => chain,
-            Some(_) => return Err(self.error("a tensor's metadata is not a dict")),
+            Some(Node::Dict(chain)) if chain.len as usize <= MAX_ARGS => chain,
+            Some(_) => return Err(self.error("a tensor's metadata is not a small dict")),
         };
         for link in self.arena.links(chain) {
             let name = self.str_of(link.key).unwrap_or("?");

@@ -234,6 +234,9 @@ fn central(reader: &mut Reader) -> Checked<Central> {
     reader.take(usize::from(lengths[2]))?;
     widen(extra, [&mut size, &mut compressed, &mut header])?;
     let name = std::str::from_utf8(name).map_err(|_| "a member's name is not UTF-8")?;
+    if !is_name(name) {
+        return Err("a member's name is longer than 1 KiB or has control characters".to_owned());
+    }
     if disk != 0 {
         return Err("the zip file spans several disks".to_owned());
     }
@@ -408,9 +411,9 @@ fn check_names(mut members: Vec<Member>) -> Result<(Vec<Member>, String)> {
     };
     for member in &members {
         let name = &member.name;
-        let odd = name.contains("..") || name.contains(['\\', ':']) || !is_name(name);
+        let odd = name.contains("..") || name.contains(['\\', ':']);
         let what = match name.strip_prefix(&root) {
-            _ if odd => "the name is not allowed: `..`, `\\`, `:` or control characters",
+            _ if odd => "the name is not allowed: it has `..`, `\\` or `:`",
             None => "the zip file has more than one root folder: it is no checkpoint",
             Some(rest) if rest.starts_with('/') || root == "/" => "the name is not relative",
             Some(_) => continue,
