@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use prost::Message;
+
 use super::proto::{AttributeProto, AttributeType, DataType, NodeProto, TensorProto};
 
 /// The value of an attribute.
@@ -10,6 +12,9 @@ pub(super) enum Attr {
     Ints(Vec<i64>),
     Float(f32),
 }
+
+/// Operator, inputs and encoded attributes of a node.
+type Computation = (String, Vec<String>, Vec<Vec<u8>>);
 
 /// Nodes and initializers of a graph under construction.
 ///
@@ -20,8 +25,10 @@ pub(super) struct Builder {
     pub(super) nodes: Vec<NodeProto>,
     pub(super) initializers: Vec<TensorProto>,
     names: BTreeSet<String>,
-    /// Initializers by asked name, type and contents: asking twice gives one.
+    /// Indices of initializers by the name they were asked for with.
     known: BTreeMap<String, Vec<usize>>,
+    /// Outputs by what computes them.
+    computed: BTreeMap<Computation, Vec<String>>,
 }
 
 impl Builder {
@@ -32,6 +39,7 @@ impl Builder {
             initializers: Vec::new(),
             names: BTreeSet::new(),
             known: BTreeMap::new(),
+            computed: BTreeMap::new(),
         }
     }
 
@@ -44,7 +52,9 @@ impl Builder {
         name
     }
 
-    /// Adds a node with one output and returns that output.
+    /// Adds a node with one output and returns that output. Asking for the same computation
+    /// again gives the same output, so that lowerings convert their operands without a thought
+    /// for who else does.
     pub(super) fn op(
         &mut self,
         kind: &str,
@@ -63,13 +73,24 @@ impl Builder {
         names: &[&str],
         attributes: Vec<(&str, Attr)>,
     ) -> Vec<String> {
+        let input: Vec<String> = inputs.iter().map(ToString::to_string).collect();
+        let attribute: Vec<_> = attributes.into_iter().map(attribute).collect();
+        let encoded = attribute
+            .iter()
+            .map(AttributeProto::encode_to_vec)
+            .collect();
+        let computation = (kind.to_string(), input.clone(), encoded);
+        if let Some(outputs) = self.computed.get(&computation) {
+            return outputs.clone();
+        }
         let outputs: Vec<String> = names.iter().map(|name| self.unique(name)).collect();
+        self.computed.insert(computation, outputs.clone());
         self.nodes.push(NodeProto {
-            input: inputs.iter().map(ToString::to_string).collect(),
+            input,
             name: outputs[0].clone(),
             output: outputs.clone(),
             op_type: kind.to_string(),
-            attribute: attributes.into_iter().map(attribute).collect(),
+            attribute,
         });
         outputs
     }
@@ -85,6 +106,13 @@ impl Builder {
     pub(super) fn ints(&mut self, name: &str, values: &[i64]) -> String {
         let bytes = values.iter().flat_map(|v| v.to_le_bytes()).collect();
         self.initializer(name, &[values.len()], DataType::Int64, bytes)
+    }
+
+    /// Indices for a `Gather`. 32 bits: half the size, and what runtimes read fastest.
+    pub(super) fn indices(&mut self, name: &str, dims: &[usize], values: &[usize]) -> String {
+        debug_assert_eq!(dims.iter().product::<usize>(), values.len());
+        let bytes = values.iter().flat_map(|&v| (v as i32).to_le_bytes());
+        self.initializer(name, dims, DataType::Int32, bytes.collect())
     }
 
     /// A float32 number.

@@ -18,13 +18,15 @@
 //! | `matmul` | `MatMul`, after a `Transpose` where the op asks for one |
 //! | `global_avg_pool` | `GlobalAveragePool`, `Flatten`; channels last: `Reshape`, `ReduceMean` |
 //! | `linear` | `Gemm` |
+//! | `window_attention` | on rows: `Gemm`, `Gather`, `MatMul`, `Softmax`; see `lower/attention.rs` |
+//! | `i2rmb` | `[N, C, H, W]` or, with attention, on rows; see `lower/block.rs` |
 
 mod builder;
 mod lower;
 mod operators;
 mod proto;
 
-use emoc_ir::{Diagnostic, Dim, Graph, Result, Shape, Value, Verified, ops};
+use emoc_ir::{Diagnostic, Dim, Graph, Result, Shape, Value, Verified};
 use prost::Message;
 
 use lower::Lowering;
@@ -85,10 +87,6 @@ impl Default for Options {
 /// Options that cannot be met, a weight that cannot be read, or a file over 2 GiB.
 pub fn emit(graph: &Verified, options: &Options) -> Result<Vec<u8>> {
     let ir_version = ir_version(options)?;
-    let plain = ops::decompose_all(graph, |op| {
-        matches!(op, ops::Op::WindowAttention(_) | ops::Op::I2Rmb(_))
-    })?;
-    let graph = &plain;
     let mut lowering = Lowering::of(graph, options.opset)?;
     let results = results(graph, options);
     let output = name_outputs(&mut lowering, &results)?;

@@ -1,15 +1,16 @@
 //! Where a value's elements are: the same image in several layouts, each made when first asked
-//! for and kept.
+//! for.
 //!
 //! Convolutions want channels first, LayerNorm and matrix products want channels last. A
-//! lowering asks for its operands in the layout it computes in and binds its result in the
+//! lowering asks for its operands in the layout it computes in and stores its result in the
 //! layout it has it in, so a chain of nodes of one kind moves no data between them.
 
-use emoc_ir::{Diagnostic, Dim, Result, Value};
+use emoc_ir::{Dim, Result, TensorType};
 
-use super::Lowering;
+use super::not_an_image;
+use crate::onnx::builder::Builder;
 
-/// How a value is stored.
+/// How a value is laid out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Layout {
     /// As the graph has it; images `[N, C, H, W]`.
@@ -30,6 +31,18 @@ pub(super) struct Image {
 }
 
 impl Image {
+    pub(super) fn of(ty: &TensorType) -> Option<Self> {
+        match ty.shape.0[..] {
+            [n, Dim::Fixed(c), Dim::Fixed(h), Dim::Fixed(w)] => Some(Self { n, c, h, w }),
+            _ => None,
+        }
+    }
+
+    pub(super) fn pixels(self) -> usize {
+        self.h * self.w
+    }
+
+    /// The shape in a layout.
     pub(super) fn dims(self, layout: Layout) -> Vec<Dim> {
         let Self { n, c, h, w } = self;
         match layout {
@@ -40,63 +53,57 @@ impl Image {
     }
 }
 
-impl Lowering<'_> {
-    /// Declares that `tensor` holds `value` in this layout.
-    pub(super) fn bind(&mut self, value: impl Into<Value>, layout: Layout, tensor: String) {
-        let known = self.layouts.entry(value.into()).or_default();
-        known.push((layout, tensor));
-    }
+/// A value and the tensor it was computed as.
+#[derive(Debug, Clone)]
+pub(super) struct Stored {
+    name: String,
+    image: Option<Image>,
+    layout: Layout,
+    tensor: String,
+}
 
-    /// The layouts a value is at hand in, the one it was computed in first.
-    pub(super) fn at_hand(&self, value: Value) -> Vec<Layout> {
-        let known = self.layouts.get(&value).into_iter().flatten();
-        known.map(|(layout, _)| *layout).collect()
-    }
-
-    /// The tensor of a value in a layout; converts if need be.
-    pub(super) fn get(&mut self, value: Value, layout: Layout) -> Result<String> {
-        let known = self.layouts.get(&value).map_or(&[][..], Vec::as_slice);
-        if let Some((_, tensor)) = known.iter().find(|(known, _)| *known == layout) {
-            return Ok(tensor.clone());
+impl Stored {
+    /// A value that `tensor` holds. `name` is what conversions are named after.
+    pub(super) fn new(name: &str, image: Option<Image>, layout: Layout, tensor: String) -> Self {
+        Self {
+            name: name.to_string(),
+            image,
+            layout,
+            tensor,
         }
-        let computed = self.at_hand(value).first().copied();
-        let name = self.name(value);
-        let b = |lowering: &mut Self, from: Layout, suffix: &str, perm: Option<&[i64]>| {
-            let x = lowering.get(value, from)?;
-            let name = format!("{name}.{suffix}");
-            Ok::<_, Box<Diagnostic>>(match perm {
-                Some(perm) => lowering.builder.transpose(&name, &x, perm),
-                None => {
-                    let dims = lowering.image(value)?.dims(layout);
-                    lowering.builder.reshape(&name, &x, &dims)
-                }
-            })
-        };
-        let tensor = match (computed, layout) {
-            (None, _) => {
-                let message = "an operand was not lowered before its user";
-                return Err(Diagnostic::internal(message).node(name));
-            }
-            (Some(_), Layout::Plain) => b(self, Layout::ChannelsLast, "nchw", Some(&[0, 3, 1, 2]))?,
-            (Some(Layout::Plain), Layout::ChannelsLast) => {
-                b(self, Layout::Plain, "nhwc", Some(&[0, 2, 3, 1]))?
-            }
-            (Some(_), Layout::ChannelsLast) => b(self, Layout::Rows, "nhwc", None)?,
-            (Some(_), Layout::Rows) => b(self, Layout::ChannelsLast, "rows", None)?,
-        };
-        self.bind(value, layout, tensor.clone());
-        Ok(tensor)
     }
 
-    /// The sizes of an image.
-    pub(super) fn image(&self, value: Value) -> Result<Image> {
-        let ty = self.graph.ty(value);
-        match ty.shape.0[..] {
-            [n, Dim::Fixed(c), Dim::Fixed(h), Dim::Fixed(w)] => Ok(Image { n, c, h, w }),
-            _ => Err(
-                Diagnostic::internal(format!("{ty} is not an image, yet is lowered as one"))
-                    .node(self.name(value)),
-            ),
+    /// The layout it was computed in.
+    pub(super) fn layout(&self) -> Layout {
+        self.layout
+    }
+
+    /// Its sizes as an image.
+    pub(super) fn image(&self) -> Result<Image> {
+        self.image.ok_or_else(|| not_an_image(&self.name))
+    }
+
+    /// The tensor in a layout; converts if need be, in steps
+    /// plain - channels last - rows.
+    pub(super) fn get(&self, b: &mut Builder, layout: Layout) -> Result<String> {
+        if layout == self.layout {
+            return Ok(self.tensor.clone());
         }
+        let name = |suffix: &str| format!("{}.{suffix}", self.name);
+        let image = self.image()?;
+        Ok(match (layout, self.layout) {
+            (Layout::Plain, _) => {
+                let x = self.get(b, Layout::ChannelsLast)?;
+                b.transpose(&name("nchw"), &x, &[0, 3, 1, 2])
+            }
+            (Layout::ChannelsLast, Layout::Rows) => {
+                b.reshape(&name("nhwc"), &self.tensor, &image.dims(layout))
+            }
+            (Layout::ChannelsLast, _) => b.transpose(&name("nhwc"), &self.tensor, &[0, 2, 3, 1]),
+            (Layout::Rows, _) => {
+                let x = self.get(b, Layout::ChannelsLast)?;
+                b.reshape(&name("rows"), &x, &image.dims(layout))
+            }
+        })
     }
 }

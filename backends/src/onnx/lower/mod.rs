@@ -5,23 +5,27 @@
 //! | `layout.rs` | nothing: keeps values in the layouts their users want |
 //! | `plain.rs` | the ops that correspond to PyTorch modules |
 //! | `windows.rs` | window partition and merge |
+//! | `attention.rs` | a whole window attention |
+//! | `block.rs` | a whole i2RMB block |
 
+mod attention;
+mod block;
 mod layout;
 mod plain;
 mod windows;
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use emoc_ir::{Graph, Node, NodeId, Result, Value, ops::Op};
+use emoc_ir::{Diagnostic, Graph, Node, NodeId, Result, Value, ops::Op};
 
 use super::builder::Builder;
-use layout::Layout;
+use layout::{Image, Layout, Stored};
 
 /// The state of a lowering: the graph, the file so far, and where each value is.
 pub(super) struct Lowering<'g> {
     pub(super) graph: &'g Graph,
     pub(super) builder: Builder,
-    layouts: BTreeMap<Value, Vec<(Layout, String)>>,
+    values: BTreeMap<Value, Stored>,
 }
 
 impl<'g> Lowering<'g> {
@@ -30,7 +34,7 @@ impl<'g> Lowering<'g> {
         let mut lowering = Self {
             graph,
             builder: Builder::new(opset),
-            layouts: BTreeMap::new(),
+            values: BTreeMap::new(),
         };
         for id in graph.topological_order() {
             let node = graph.node(id);
@@ -42,6 +46,30 @@ impl<'g> Lowering<'g> {
     /// The tensor of a value as the graph has it (images NCHW).
     pub(super) fn plain(&mut self, value: Value) -> Result<String> {
         self.get(value, Layout::Plain)
+    }
+
+    /// The tensor of a value in a layout; converts if need be.
+    fn get(&mut self, value: Value, layout: Layout) -> Result<String> {
+        let stored = self.values.get(&value).ok_or_else(not_lowered)?;
+        stored.get(&mut self.builder, layout)
+    }
+
+    /// What holds a value.
+    fn stored(&self, value: Value) -> Result<&Stored> {
+        self.values.get(&value).ok_or_else(not_lowered)
+    }
+
+    /// The sizes of an image.
+    fn image(&self, value: Value) -> Result<Image> {
+        Image::of(self.graph.ty(value)).ok_or_else(|| not_an_image(&self.name(value)))
+    }
+
+    /// Declares that `tensor` holds `value` in this layout.
+    fn bind(&mut self, value: impl Into<Value>, layout: Layout, tensor: String) {
+        let value = value.into();
+        let image = Image::of(self.graph.ty(value));
+        let stored = Stored::new(&self.name(value), image, layout, tensor);
+        self.values.insert(value, stored);
     }
 
     fn lower(&mut self, id: NodeId, node: &'g Node) -> Result<()> {
@@ -65,7 +93,8 @@ impl<'g> Lowering<'g> {
             Op::Softmax => self.softmax(id, x[0])?,
             Op::GlobalAvgPool => self.global_avg_pool(id, x[0])?,
             Op::Linear => self.linear(id, node, x[0])?,
-            Op::WindowAttention(_) | Op::I2Rmb(_) => unreachable!("decomposed before"),
+            Op::WindowAttention(op) => self.window_attention(id, node, op, x[0])?,
+            Op::I2Rmb(block) => self.block(id, node, block, x[0])?,
         }
         Ok(())
     }
@@ -112,4 +141,12 @@ impl<'g> Lowering<'g> {
         let name = format!("const.ones_{count}");
         self.builder.floats(&name, &[count], &vec![1.0; count])
     }
+}
+
+fn not_lowered() -> Box<Diagnostic> {
+    Diagnostic::internal("an operand was not lowered before its user")
+}
+
+fn not_an_image(name: &str) -> Box<Diagnostic> {
+    Diagnostic::internal("a value that is not an image is lowered as one").node(name)
 }

@@ -1,7 +1,7 @@
 //! Ops that correspond to PyTorch modules and functions.
 
 use emoc_ir::{
-    Dim, Node, NodeId, Result, Value,
+    Node, NodeId, Result, Value,
     ops::{Act, Conv2d, Norm},
 };
 
@@ -77,15 +77,20 @@ impl Lowering<'_> {
         norm: &Norm,
         x: Value,
     ) -> Result<()> {
-        let layout = match self.at_hand(x).contains(&Rows) {
-            true => Rows,
-            false => ChannelsLast,
-        };
+        let layout = self.channels_last(x)?;
         let channels = self.image(x)?.c;
         let x = self.get(x, layout)?;
         let y = self.normalise(node, ["weight", "bias"], channels, norm, &node.name, &x)?;
         self.bind(id, layout, y);
         Ok(())
+    }
+
+    /// The layout with channels last that a value is nearest to.
+    pub(super) fn channels_last(&self, x: Value) -> Result<Layout> {
+        Ok(match self.stored(x)?.layout() {
+            Rows => Rows,
+            Plain | ChannelsLast => ChannelsLast,
+        })
     }
 
     /// LayerNorm over the last axis of a tensor, with the weights in these slots of a node.
@@ -109,7 +114,7 @@ impl Lowering<'_> {
     }
 
     pub(super) fn activation(&mut self, id: NodeId, act: Act, x: Value) -> Result<()> {
-        let layout = self.at_hand(x).first().copied().unwrap_or(Plain);
+        let layout = self.stored(x)?.layout();
         let x = self.get(x, layout)?;
         let y = self.builder.activation(&self.name(id.into()), &x, act);
         self.bind(id, layout, y);
@@ -126,19 +131,16 @@ impl Lowering<'_> {
     }
 
     pub(super) fn add(&mut self, id: NodeId, a: Value, b: Value) -> Result<()> {
-        let layout = self.common_layout(a, b);
+        let layouts = [self.stored(a)?.layout(), self.stored(b)?.layout()];
+        let layout = if layouts.contains(&Plain) {
+            Plain
+        } else {
+            layouts[0]
+        };
         let (a, b) = (self.get(a, layout)?, self.get(b, layout)?);
         let y = self.builder.add(&self.name(id.into()), &a, &b);
         self.bind(id, layout, y);
         Ok(())
-    }
-
-    /// A layout both values are at hand in, or the plain one.
-    fn common_layout(&self, a: Value, b: Value) -> Layout {
-        let others = self.at_hand(b);
-        let mut candidates = self.at_hand(a).into_iter();
-        let common = candidates.find(|layout| others.contains(layout));
-        common.unwrap_or(Plain)
     }
 
     pub(super) fn scale(&mut self, id: NodeId, factor: f64, x: Value) -> Result<()> {
@@ -224,7 +226,8 @@ impl Lowering<'_> {
     /// Rows are averaged as they are; channels first through ONNX's own operator.
     pub(super) fn global_avg_pool(&mut self, id: NodeId, x: Value) -> Result<()> {
         let name = self.name(id.into());
-        let y = if self.at_hand(x).first() == Some(&Plain) {
+        let layout = self.stored(x)?.layout();
+        let y = if layout == Plain {
             let x = self.plain(x)?;
             let pooled = format!("{name}.mean");
             let y = self.builder.op("GlobalAveragePool", &pooled, &[&x], vec![]);
@@ -232,9 +235,8 @@ impl Lowering<'_> {
                 .op("Flatten", &name, &[&y], vec![("axis", Attr::Int(1))])
         } else {
             let image = self.image(x)?;
-            let layout = self.at_hand(x)[0];
             let x = self.get(x, layout)?;
-            let dims = [image.n, Dim::Fixed(image.h * image.w), image.c.into()];
+            let dims = [image.n, image.pixels().into(), image.c.into()];
             let pixels = self.builder.reshape(&format!("{name}.pixels"), &x, &dims);
             self.builder.reduce_mean(&name, &pixels, 1)
         };
