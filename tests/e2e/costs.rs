@@ -32,7 +32,11 @@ fn totals_are_those_of_fvcore() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
-    let covered = |name: &str| table.lines().any(|row| row.starts_with(&format!("{name}\t")));
+    let covered = |name: &str| {
+        table
+            .lines()
+            .any(|row| row.starts_with(&format!("{name}\t")))
+    };
     let missing: Vec<_> = VARIANTS.iter().filter(|v| !covered(v.name)).collect();
     assert!(missing.is_empty(), "no row for {missing:?}");
 }

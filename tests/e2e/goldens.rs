@@ -12,7 +12,7 @@ use emoc_tests::{
 };
 
 /// Checks one case through everything.
-fn check(case: Case) {
+pub(crate) fn check(case: Case) {
     let Case {
         name,
         model,

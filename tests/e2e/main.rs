@@ -6,4 +6,7 @@
 )]
 
 mod costs;
+mod digits;
 mod goldens;
+mod onnx;
+mod snapshots;

@@ -1,12 +1,13 @@
 //! Golden cases: a network, an input, and what the original PyTorch code computed.
 
-use std::{collections::BTreeMap, path::Path};
+use std::{collections::BTreeMap, io::Read, path::Path};
 
 use emoc_frontend::{
     Checkpoint, Choice, StateDict,
     emo2::{self, Geometry, Hints, Model, variant},
 };
 use emoc_ir::{Dim, ops::Attention, reference::Tensor, seeded};
+use emoc_preprocess::{Picture, Transform};
 use serde::Deserialize;
 
 use crate::{Goldens, fixtures};
@@ -241,4 +242,73 @@ pub fn large_case(
         outputs: vec![("logits".into(), logits)],
         blocks: Vec::new(),
     }
+}
+
+#[derive(Deserialize)]
+struct Digits {
+    images: Vec<Digit>,
+}
+
+/// One picture of the digits and what PyTorch answered.
+#[derive(Deserialize)]
+struct Digit {
+    file: String,
+    logits_net: Vec<f32>,
+    #[serde(rename = "logits_net_E")]
+    logits_ema: Vec<f32>,
+}
+
+/// The trained network on its pictures, in batches of 20: every tenth picture, or all 200.
+pub fn digits_cases(reference: &Path, choice: Choice, all: bool) -> Vec<Case> {
+    const SIDE: usize = 64;
+    const BATCH: usize = 20;
+    let goldens = std::fs::read_to_string(reference.join("digits_golden.json")).expect("goldens");
+    let digits: Digits = serde_json::from_str(&goldens).expect("well-formed goldens");
+    let pictures = digit_pictures(&reference.join("digits_val.tar"));
+    let step = if all { 1 } else { 10 };
+    let digits: Vec<_> = digits.images.iter().step_by(step).collect();
+    let transform = Transform::new(SIDE as u32, SIDE as u32).expect("a transform");
+    let case = |(number, digits): (usize, &[&Digit])| {
+        let shape = [digits.len(), 3, SIDE, SIDE];
+        let mut input = Vec::new();
+        let mut logits = Vec::new();
+        for digit in digits {
+            let picture = &pictures[&digit.file];
+            let (width, height) = picture.dimensions();
+            let picture = Picture::new(width, height, picture.as_raw()).expect("a picture");
+            input.extend(transform.apply(&picture));
+            logits.extend(match choice {
+                Choice::Net => &digit.logits_net,
+                Choice::Ema => &digit.logits_ema,
+            });
+        }
+        Case {
+            name: format!("digits.pth {choice:?} batch {number}"),
+            model: checkpoint_model(&reference.join("digits.pth"), choice, &shape, 7),
+            input: Tensor::from_f32(&shape, &input),
+            outputs: vec![(
+                "logits".into(),
+                Tensor::from_f32(&[digits.len(), 10], &logits),
+            )],
+            blocks: Vec::new(),
+        }
+    };
+    digits.chunks(BATCH).enumerate().map(case).collect()
+}
+
+/// The pictures of the archive by their path in it.
+fn digit_pictures(archive: &Path) -> BTreeMap<String, image::RgbImage> {
+    let mut archive = tar::Archive::new(std::fs::File::open(archive).expect("an archive"));
+    let mut pictures = BTreeMap::new();
+    for entry in archive.entries().expect("entries") {
+        let mut entry = entry.expect("an entry");
+        let path = entry.path().expect("a path").to_string_lossy().into_owned();
+        if path.ends_with(".png") {
+            let mut bytes = Vec::new();
+            entry.read_to_end(&mut bytes).expect("a whole picture");
+            let picture = image::load_from_memory(&bytes).expect("a PNG");
+            pictures.insert(path, picture.to_rgb8());
+        }
+    }
+    pictures
 }
