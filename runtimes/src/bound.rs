@@ -4,7 +4,8 @@
 //! A file of 200 bytes can ask for terabytes of zeros, or for so many that the size overflows.
 //! Runtimes compute such constants while they load, so shapes are inferred first, node by node,
 //! with tract's rules. A node that tract does not know ends the inference, not the check: other
-//! runtimes may know it.
+//! runtimes may know it. What follows such a node is not bounded, nor are the sum of all values
+//! and the time of a run.
 
 use emoc_ir::{Diagnostic, Result};
 use tract_onnx::{
@@ -14,7 +15,7 @@ use tract_onnx::{
 
 use crate::{InputFact, OnnxModel, guard::guard, tensor::volume, tract};
 
-/// No value of a graph may hold more: 1 GiB of float32, 16 times what the largest variant has at
+/// No value of a graph may hold more elements: 1 GiB of float32, 16 times what the largest variant has at
 /// 512 x 512.
 const MAX_VALUES: usize = 1 << 28;
 
@@ -40,8 +41,8 @@ impl<'a> OnnxModel<'a> {
     /// Gives every input the shape it has in this run. `inputs` may be in any order.
     ///
     /// # Errors
-    /// When they are not the inputs of the model, and when a value of the graph would be larger
-    /// than 1 GiB.
+    /// When they are not the inputs of the model, and when a value of the graph would hold
+    /// more than 2^28 elements (1 GiB of float32).
     pub fn bind(&'a self, inputs: &[InputFact]) -> Result<BoundModel<'a>> {
         let inputs = self.order_inputs(inputs)?;
         let mut oversized = None;
@@ -129,7 +130,7 @@ fn oversize(graph: &InferenceModel, id: usize) -> TractResult<Option<String>> {
         if shape.is_some_and(|s| volume(&s).is_none_or(|values| values > MAX_VALUES)) {
             let shape = fact.shape;
             return Ok(Some(format!(
-                "{shape:?} is no shape that this program checks (a value may take 1 GiB)"
+                "{shape:?} is no shape that this program checks (a value may hold 2^28 elements)"
             )));
         }
     }

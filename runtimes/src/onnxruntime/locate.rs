@@ -194,7 +194,9 @@ mod tests {
         );
 
         check(&[], &[], &[]);
-        check(&[old, new], &[], &[new, old]);
+        // By number: neither order of the letters gives this one.
+        let newest = ".onnxruntime/libonnxruntime.so.1.32.0";
+        check(&[old, newest, new], &[], &[newest, new, old]);
         check(&[&system, "usr/bin/python3"], &["usr/bin"], &[&system]);
         check(&[&system, "usr/bin/python"], &["usr/bin"], &[]);
         check(
