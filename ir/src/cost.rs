@@ -1,13 +1,16 @@
 //! Parameters, multiply-accumulates and activation bytes, per stage and in total.
 
+use std::collections::HashSet;
+
 use serde::Serialize;
 
-use crate::{DType, Graph, Result, ops::Op};
+use crate::{Graph, Result, ops::Op};
 
 /// Cost of a part of the graph.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Cost {
-    /// Elements of the weights, running statistics not counted.
+    /// Elements of the weights, running statistics not counted. A weight that several nodes use
+    /// is counted once, at the first.
     pub parameters: u64,
     /// Multiply-accumulates for the given batch, counted as fvcore does.
     pub macs: u64,
@@ -19,9 +22,10 @@ pub struct Cost {
 
 impl Cost {
     fn add(&mut self, other: &Cost) {
-        self.parameters += other.parameters;
-        self.macs += other.macs;
-        self.activation_bytes += other.activation_bytes;
+        // Counts saturate, as those of `Op::macs` do.
+        self.parameters = self.parameters.saturating_add(other.parameters);
+        self.macs = self.macs.saturating_add(other.macs);
+        self.activation_bytes = self.activation_bytes.saturating_add(other.activation_bytes);
         self.nodes += other.nodes;
     }
 }
@@ -45,6 +49,7 @@ impl Graph {
             stages: Vec::new(),
             total: Cost::default(),
         };
+        let mut counted = HashSet::new();
         for id in self.topological_order() {
             let node = self.node(id);
             if node.op == Op::Input {
@@ -53,21 +58,20 @@ impl Graph {
             let operands = self.operands(id);
             let inputs: Vec<_> = operands.iter().map(|&value| self.ty(value)).collect();
             let weights = self.weight_types(node)?;
-            let learned = weights
-                .0
-                .iter()
-                .filter(|(slot, _)| !slot.starts_with("running_"));
-            let bytes = |dtype: DType, count: usize| (dtype.size() * count) as u64;
-            let cost = Cost {
-                parameters: learned.map(|(_, ty)| ty.shape.numel(1) as u64).sum(),
+            let mut cost = Cost {
                 macs: node.op.macs(&inputs, &node.outputs, &weights, batch),
-                activation_bytes: node
-                    .outputs
-                    .iter()
-                    .map(|ty| bytes(ty.dtype, ty.shape.numel(batch)))
-                    .sum(),
                 nodes: 1,
+                ..Cost::default()
             };
+            for ty in &node.outputs {
+                let bytes = ty.shape.numel(batch).saturating_mul(ty.dtype.size());
+                cost.activation_bytes = cost.activation_bytes.saturating_add(bytes as u64);
+            }
+            for (slot, key) in &node.weights {
+                if !slot.starts_with("running_") && counted.insert(key) {
+                    cost.parameters += weights.0[slot].shape.numel(1) as u64;
+                }
+            }
             table.total.add(&cost);
             let stage = node.name.split('.').next().unwrap_or_default();
             match table.stages.iter_mut().find(|(name, _)| name == stage) {

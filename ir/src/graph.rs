@@ -10,7 +10,7 @@ use petgraph::{
 
 use crate::{
     Diagnostic, Result, TensorType,
-    ops::{Op, WeightTypes},
+    ops::{Op, WeightTypes, check_type, to_text},
     weights::Weights,
 };
 
@@ -101,8 +101,10 @@ impl Graph {
     /// Adds an input.
     ///
     /// # Errors
-    /// The name is taken.
+    /// The name is taken, or no value can have the type.
     pub fn add_input(&mut self, name: &str, ty: TensorType) -> Result<Value> {
+        check_type(&ty)
+            .map_err(|why| Diagnostic::input(format!("an input's type {why}")).node(name))?;
         let id = self.insert(Node {
             name: name.into(),
             op: Op::Input,
@@ -117,6 +119,9 @@ impl Graph {
     ///
     /// # Errors
     /// The name is taken, a slot or key is unknown, or the operands do not fit the op.
+    ///
+    /// # Panics
+    /// If an operand is not a value of this graph.
     pub fn add(
         &mut self,
         name: &str,
@@ -126,11 +131,15 @@ impl Graph {
     ) -> Result<NodeId> {
         let mut keys = BTreeMap::new();
         for &(slot, key) in weights {
-            let slot = op.slots().iter().find(|known| known.name == slot);
-            let slot = slot.ok_or_else(|| {
-                Diagnostic::input(format!("an op has no slot for `{key}`")).node(name)
-            })?;
-            keys.insert(slot.name, key.to_string());
+            let known = op.slots().iter().find(|known| known.name == slot);
+            let inserted = known.map(|known| keys.insert(known.name, key.to_string()));
+            let fault = match inserted {
+                None => "takes no weight",
+                Some(Some(_)) => "is given twice the weight",
+                Some(None) => continue,
+            };
+            let (mnemonic, _) = to_text(&op);
+            return Err(Diagnostic::input(format!("{mnemonic} {fault} `{slot}`")).node(name));
         }
         let node = Node {
             name: name.into(),
@@ -166,7 +175,7 @@ impl Graph {
         let weights = self.weight_types(node)?;
         let outputs = node.op.infer(&types, &weights);
         outputs.map_err(|why| {
-            let (mnemonic, _) = crate::ops::to_text(&node.op);
+            let (mnemonic, _) = to_text(&node.op);
             Diagnostic::input(format!("{mnemonic} {why}")).node(&node.name)
         })
     }
@@ -230,12 +239,16 @@ impl Graph {
         self.len() == 0
     }
 
-    /// All nodes in order of insertion.
+    /// All nodes in order of their ids: the order of insertion, but for the ids of removed nodes,
+    /// which later nodes take.
     pub fn ids(&self) -> impl Iterator<Item = NodeId> {
         self.dag.node_indices()
     }
 
     /// The type of a value.
+    ///
+    /// # Panics
+    /// If the value is not in the graph.
     pub fn ty(&self, value: impl Into<Value>) -> &TensorType {
         let value = value.into();
         &self.dag[value.node].outputs[value.output]
@@ -255,7 +268,7 @@ impl Graph {
         operands.into_iter().map(|(_, value)| value).collect()
     }
 
-    /// The nodes that read a value, each as often as it reads it, in order of insertion.
+    /// The nodes that read a value, each as often as it reads it, in order of ids.
     pub fn users(&self, value: impl Into<Value>) -> Vec<NodeId> {
         let value = value.into();
         let mut users: Vec<_> = self
@@ -286,7 +299,7 @@ impl Graph {
     /// All nodes, operands before their users: depth first from the results, then whatever the
     /// results do not need. The order depends on structure and insertion alone.
     ///
-    /// In a graph with a cycle the order is incomplete; the verifier reports that.
+    /// In a graph with a cycle some node comes before its operand; the verifier reports that.
     pub fn topological_order(&self) -> Vec<NodeId> {
         let mut order = Vec::with_capacity(self.len());
         let mut seen = HashSet::new();
@@ -326,10 +339,6 @@ impl Graph {
         blocks
     }
 
-    pub(crate) fn has_cycle(&self) -> bool {
-        petgraph::algo::is_cyclic_directed(&self.dag)
-    }
-
     /// Makes the users of `from` read `to` instead, except `to` itself; results follow.
     pub(crate) fn redirect(&mut self, from: Value, to: Value) {
         let edges: Vec<_> = self
@@ -362,27 +371,21 @@ impl Graph {
         self.by_name.insert(name, id);
     }
 
-    /// Drops the weights that no node uses.
-    pub(crate) fn drop_unused_weights(&mut self) {
-        let nodes = self.dag.node_weights();
-        let used: HashSet<_> = nodes
-            .flat_map(|node| node.weights.values())
-            .cloned()
-            .collect();
-        self.weights.retain(|key| used.contains(key));
-    }
-
-    /// The nodes that use a weight, in order of insertion.
+    /// The nodes that use a weight, in order of ids.
     pub fn weight_users(&self, key: &str) -> Vec<NodeId> {
         let uses = |id: &NodeId| self.dag[*id].weights.values().any(|used| used == key);
         self.ids().filter(uses).collect()
     }
 }
 
-/// Structural equality: the same nodes, operands, types and weights under the same names,
-/// whatever the ids.
+/// Structural equality: the same nodes, operands, types and weights under the same names, inputs
+/// and results in the same order, whatever the ids. Weights are compared by type and digest.
 impl PartialEq for Graph {
     fn eq(&self, other: &Self) -> bool {
+        let inputs = |graph: &Graph| -> Vec<_> {
+            let name = |&id: &NodeId| graph.node(id).name.clone();
+            graph.inputs.iter().map(name).collect()
+        };
         let outputs = |graph: &Graph| -> Vec<_> {
             let named = |o: &Output| (o.name.clone(), graph.value_name(o.value));
             graph.outputs.iter().map(named).collect()
@@ -396,15 +399,11 @@ impl PartialEq for Graph {
             };
             graph.ids().map(row).collect()
         };
-        let weights = |graph: &Graph| graph.weights.iter().count();
         self.name == other.name
+            && inputs(self) == inputs(other)
             && outputs(self) == outputs(other)
             && nodes(self) == nodes(other)
-            && weights(self) == weights(other)
-            && self
-                .weights
-                .iter()
-                .all(|(key, weight)| other.weights.get(key).is_ok_and(|found| weight.same(found)))
+            && self.weights == other.weights
     }
 }
 

@@ -2,7 +2,8 @@
 
 use crate::{
     DType, Diagnostic, Dim, Graph, Result, Shape, TensorType, Value,
-    ops::{AttributeValue, from_text},
+    ops::{AttributeValue, Op, from_text},
+    tensor_type::list,
     weights::{Digest, Weight},
 };
 
@@ -22,20 +23,27 @@ pub fn parse(text: &str) -> Result<Graph> {
     // Nodes are typed as they are read, so the weights at the end are read first.
     let split = lines.iter().position(|(_, line)| line.0 == "weights {");
     let (body, weights) = lines.split_at(split.unwrap_or(lines.len()));
+    parser.state = State::Inside;
     for (number, line) in weights.iter().skip(1) {
         let read = parser.weight_line(*line);
         read.map_err(|e| e.at(format!("line {number}")))?;
     }
+    if split.is_some() && parser.state != State::Done {
+        return Err(Diagnostic::input("the text ends inside its weights"));
+    }
+    parser.state = State::Before;
     for (number, line) in body {
         let read = parser.body_line(*line);
         read.map_err(|e| e.at(format!("line {number}")))?;
     }
     match parser.state {
+        State::Before => Err(Diagnostic::input("the text holds no graph")),
+        State::Inside => Err(Diagnostic::input("the text ends inside its graph")),
         State::Done => Ok(parser.graph),
-        _ => Err(Diagnostic::input("the text ends before its graph does")),
     }
 }
 
+/// Where in a pair of braces the parser is.
 #[derive(Default, PartialEq)]
 enum State {
     #[default]
@@ -60,8 +68,12 @@ impl Default for Parser {
 
 impl Parser {
     fn weight_line(&mut self, mut line: Cursor) -> Result<()> {
-        if line.0 == "}" {
-            return Ok(());
+        if self.state == State::Done {
+            return Err(unexpected("the end of the text", line.0));
+        }
+        if line.eat("}") {
+            self.state = State::Done;
+            return line.end();
         }
         line.expect("@")?;
         let key = line.name()?;
@@ -79,7 +91,7 @@ impl Parser {
     fn body_line(&mut self, mut line: Cursor) -> Result<()> {
         match self.state {
             State::Before => {
-                line.expect("graph")?;
+                line.keyword("graph")?;
                 self.graph.name = line.name()?.to_string();
                 line.expect("{")?;
                 self.state = State::Inside;
@@ -89,7 +101,8 @@ impl Parser {
                 self.state = State::Done;
                 line.end()
             }
-            State::Inside if line.eat("return") => {
+            State::Inside if line.0.starts_with("return") => {
+                line.keyword("return")?;
                 let name = line.name()?;
                 line.expect("=")?;
                 let value = self.value(&mut line)?;
@@ -97,7 +110,7 @@ impl Parser {
                 line.end()
             }
             State::Inside => self.node_line(line),
-            State::Done => Err(unexpected("the end of the text", line.0)),
+            State::Done => Err(unexpected("`weights {` or the end of the text", line.0)),
         }
     }
 
@@ -134,12 +147,17 @@ impl Parser {
             types.push(line.tensor_type()?);
         }
         line.end()?;
-        if mnemonic == "input" {
-            self.graph.add_input(name, types.remove(0))?;
+        let fault = |why| Diagnostic::input(why).node(name);
+        let op = from_text(mnemonic, attributes).map_err(fault)?;
+        if op == Op::Input {
+            if types.len() != 1 || !operands.is_empty() || !slots.is_empty() {
+                return Err(fault(
+                    "an input has one type, no operands and no weights".into(),
+                ));
+            }
+            self.graph.add_input(name, types.swap_remove(0))?;
             return Ok(());
         }
-        let op =
-            from_text(mnemonic, attributes).map_err(|why| Diagnostic::input(why).node(name))?;
         let slots: Vec<_> = slots
             .iter()
             .map(|(slot, key)| (*slot, key.as_str()))
@@ -147,13 +165,10 @@ impl Parser {
         let id = self.graph.add(name, op, &operands, &slots)?;
         let inferred = &self.graph.node(id).outputs;
         if *inferred != types {
-            let list = |types: &[TensorType]| {
-                let types: Vec<_> = types.iter().map(ToString::to_string).collect();
-                types.join(", ")
-            };
             let (declared, inferred) = (list(&types), list(inferred));
-            let message = format!("declares {declared} but computes {inferred}");
-            return Err(Diagnostic::input(message).node(name));
+            return Err(fault(format!(
+                "declares {declared} but computes {inferred}"
+            )));
         }
         Ok(())
     }
@@ -165,9 +180,12 @@ impl Parser {
         let node = self.graph.find(name);
         let node = node.filter(|&node| output < self.graph.node(node).outputs.len());
         let node = node.ok_or_else(|| {
-            Diagnostic::input(format!(
-                "no value `%{name}#{output}` has been defined above"
-            ))
+            let output = if output > 0 {
+                format!("#{output}")
+            } else {
+                Default::default()
+            };
+            Diagnostic::input(format!("no value `%{name}{output}` is defined above"))
         })?;
         Ok(Value { node, output })
     }
@@ -196,6 +214,16 @@ impl<'a> Cursor<'a> {
             return Ok(());
         }
         Err(unexpected(&format!("`{token}`"), self.0))
+    }
+
+    /// A word that is not just the beginning of a name.
+    fn keyword(&mut self, word: &str) -> Result<()> {
+        let mut rest = *self;
+        if rest.name().is_ok_and(|name| name == word) {
+            *self = rest;
+            return Ok(());
+        }
+        Err(unexpected(&format!("`{word}`"), self.0))
     }
 
     fn end(&self) -> Result<()> {
@@ -268,7 +296,9 @@ impl<'a> Cursor<'a> {
     }
 
     fn attribute_value(&mut self) -> Result<AttributeValue> {
-        let text = self.take_while("a value", |c| !c.is_whitespace())?;
+        let text = self.take_while("a value", |c| {
+            c.is_ascii_alphanumeric() || "+-._".contains(c)
+        })?;
         if let Ok(n) = text.parse() {
             return Ok(AttributeValue::Int(n));
         }

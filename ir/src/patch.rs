@@ -13,19 +13,25 @@ pub struct Patch<'g> {
     graph: &'g mut Graph,
     removed: Vec<NodeId>,
     redirected: Vec<(Value, Value)>,
+    /// Keys of weights that may be unused afterwards.
+    weights: Vec<String>,
 }
 
 impl<'g> Patch<'g> {
     /// Starts an edit that replaces the nodes in `removed`; their names are free at once.
     pub fn replacing(graph: &'g mut Graph, removed: &[NodeId]) -> Self {
+        let mut weights = Vec::new();
         for &id in removed {
-            let name = format!("{}~", graph.node(id).name);
+            let node = graph.node(id);
+            let name = format!("{}~", node.name);
+            weights.extend(node.weights.values().cloned());
             graph.rename(id, name);
         }
         Self {
             graph,
             removed: removed.to_vec(),
             redirected: Vec::new(),
+            weights,
         }
     }
 
@@ -61,6 +67,7 @@ impl<'g> Patch<'g> {
             folded.push_str(FOLDED);
         }
         self.graph.weights.insert(folded.clone(), weight);
+        self.weights.push(folded.clone());
         folded
     }
 
@@ -72,7 +79,8 @@ impl<'g> Patch<'g> {
     /// Applies the edit.
     ///
     /// # Errors
-    /// A redirected value changes its type, or a removed node's value would still be read.
+    /// A redirected value changes its type, an input is removed, or a removed node's value would
+    /// still be read.
     pub fn finish(self) -> Result<()> {
         let graph = self.graph;
         for &(from, to) in &self.redirected {
@@ -87,6 +95,10 @@ impl<'g> Patch<'g> {
         }
         for &id in &self.removed {
             let node = graph.node(id);
+            let name = node.name.trim_end_matches('~');
+            if node.op == Op::Input {
+                return Err(Diagnostic::internal("a patch removes an input").node(name));
+            }
             let values = (0..node.outputs.len()).map(|output| Value { node: id, output });
             for value in values {
                 let escapes = |user: &NodeId| !self.removed.contains(user);
@@ -94,14 +106,18 @@ impl<'g> Patch<'g> {
                     return Err(Diagnostic::internal(
                         "a patch removes a node whose value is still read",
                     )
-                    .node(node.name.trim_end_matches('~')));
+                    .node(name));
                 }
             }
         }
         for id in self.removed {
             graph.remove(id);
         }
-        graph.drop_unused_weights();
+        for key in self.weights {
+            if graph.weight_users(&key).is_empty() {
+                graph.weights.remove(&key);
+            }
+        }
         Ok(())
     }
 }

@@ -21,7 +21,11 @@
 
 use std::fmt;
 
-use crate::{Graph, Node, NodeId, Value, ops::AttributeValue, ops::to_text};
+use crate::{
+    Graph, Node, NodeId, Value,
+    ops::{AttributeValue, to_text},
+    tensor_type::list,
+};
 
 impl fmt::Display for Graph {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -92,8 +96,7 @@ impl Graph {
         for (name, value) in attributes {
             write!(f, " {name}={value}")?;
         }
-        let types: Vec<_> = node.outputs.iter().map(ToString::to_string).collect();
-        writeln!(f, " : {}", types.join(", "))
+        writeln!(f, " : {}", list(&node.outputs))
     }
 }
 

@@ -78,7 +78,7 @@ mod tests {
         check("stage0.0.norm.running_var", &[4], KNOWN_VAR);
     }
 
-    const KNOWN_INPUT: [f32; 2] = [-1.6087267398834229, 0.6094415187835693];
-    const KNOWN_CONV: [f32; 2] = [0.16941265761852264, 0.017386239022016525];
-    const KNOWN_VAR: [f32; 2] = [1.1631972789764404, 1.4070396423339844];
+    const KNOWN_INPUT: [f32; 2] = [-1.608_726_7, 0.609_441_5];
+    const KNOWN_CONV: [f32; 2] = [0.169_412_66, 0.017_386_239];
+    const KNOWN_VAR: [f32; 2] = [1.163_197_3, 1.407_039_6];
 }

@@ -88,7 +88,9 @@ impl FromStr for DType {
 
 /// Size of one axis: a number, or a multiple of the symbolic batch size `N`.
 ///
-/// Window partition moves windows into the batch axis, so `4N` is as natural as `N`.
+/// Window partition moves windows into the batch axis, so `4N` is as natural as `N`. Products
+/// saturate: no value of a graph comes near `usize::MAX` (see [`Op::infer`](crate::ops::Op)),
+/// sizes that do are about to be refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Dim {
     /// A known size.
@@ -102,7 +104,7 @@ impl Dim {
     pub fn resolve(self, batch: usize) -> usize {
         match self {
             Dim::Fixed(n) => n,
-            Dim::Batch(k) => k * batch,
+            Dim::Batch(k) => k.saturating_mul(batch),
         }
     }
 
@@ -118,8 +120,8 @@ impl Dim {
     #[must_use]
     pub fn times(self, k: usize) -> Self {
         match self {
-            Dim::Fixed(n) => Dim::Fixed(n * k),
-            Dim::Batch(n) => Dim::Batch(n * k),
+            Dim::Fixed(n) => Dim::Fixed(n.saturating_mul(k)),
+            Dim::Batch(n) => Dim::Batch(n.saturating_mul(k)),
         }
     }
 
@@ -184,7 +186,8 @@ impl Shape {
 
     /// Number of elements for a batch of `batch` pictures.
     pub fn numel(&self, batch: usize) -> usize {
-        self.0.iter().map(|d| d.resolve(batch)).product()
+        let sizes = self.0.iter().map(|dim| dim.resolve(batch));
+        sizes.fold(1, usize::saturating_mul)
     }
 }
 
@@ -222,6 +225,12 @@ impl TensorType {
             shape: shape.into(),
         }
     }
+}
+
+/// Types as the text form lists them.
+pub(crate) fn list(types: &[TensorType]) -> String {
+    let types: Vec<_> = types.iter().map(ToString::to_string).collect();
+    types.join(", ")
 }
 
 impl fmt::Display for TensorType {

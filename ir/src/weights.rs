@@ -213,8 +213,7 @@ impl PartialEq for Weight {
             _ => false,
         };
         let digests = || (self.digest(), other.digest());
-        self.ty == other.ty
-            && (shared || matches!(digests(), (Ok(a), Ok(b)) if a == b))
+        self.ty == other.ty && (shared || matches!(digests(), (Ok(a), Ok(b)) if a == b))
     }
 }
 

@@ -3,12 +3,14 @@
 //! fvcore's rules, which the published figures follow: convolutions, matrix products and linear
 //! layers by their multiplications, inference-mode BatchNorm 2 and LayerNorm 5 per element,
 //! activations, softmax, additions and pooling nothing.
+//!
+//! Counts saturate: a well-formed graph may declare tensors far larger than any machine holds.
 
 use super::{Attention, I2Rmb, Mixer, Op, WindowAttention, shape::WeightTypes};
 use crate::TensorType;
 
 impl Op {
-    /// Multiply-accumulates for a batch of `batch` pictures.
+    /// Multiply-accumulates for a batch of `batch` pictures, for operands that the op accepts.
     pub fn macs(
         &self,
         inputs: &[&TensorType],
@@ -19,11 +21,10 @@ impl Op {
         let elements = |ty: &TensorType| ty.shape.numel(batch) as u64;
         let last = |ty: &TensorType| ty.shape.0.last().map_or(0, |dim| dim.resolve(batch)) as u64;
         match self {
-            Op::Conv2d(_) => elements(&outputs[0]) * per_output(weights, "weight"),
-            Op::Linear => elements(&outputs[0]) * last(inputs[0]),
-            Op::MatMul { .. } => elements(&outputs[0]) * last(inputs[0]),
-            Op::BatchNorm(_) => 2 * elements(inputs[0]),
-            Op::LayerNorm(_) => 5 * elements(inputs[0]),
+            Op::Conv2d(_) => product([elements(&outputs[0]), per_output(weights)]),
+            Op::Linear | Op::MatMul { .. } => product([elements(&outputs[0]), last(inputs[0])]),
+            Op::BatchNorm(_) => product([2, elements(inputs[0])]),
+            Op::LayerNorm(_) => product([5, elements(inputs[0])]),
             Op::WindowAttention(op) => attention(op, inputs[0], weights, batch),
             Op::I2Rmb(block) => fused_block(block, inputs[0], &outputs[0], weights, batch),
             Op::Input
@@ -43,39 +44,48 @@ impl Op {
     }
 }
 
-/// Multiplications for one output element of a convolution: its weight without the first axis.
-fn per_output(weights: &WeightTypes, slot: &str) -> u64 {
-    let ty = weights.0[slot];
-    ty.shape.0[1..]
-        .iter()
-        .map(|d| d.resolve(1) as u64)
-        .product()
+fn product<const F: usize>(factors: [u64; F]) -> u64 {
+    factors.into_iter().fold(1, u64::saturating_mul)
 }
 
-/// Elements of a weight, the multiplications of a 1x1 convolution per pixel.
+fn sum<const T: usize>(terms: [u64; T]) -> u64 {
+    terms.into_iter().fold(0, u64::saturating_add)
+}
+
+/// Multiplications for one output element of a convolution: its weight without the first axis.
+fn per_output(weights: &WeightTypes) -> u64 {
+    let [outputs, elements] = [axis(weights, "weight", 0), size(weights, "weight")];
+    elements / outputs
+}
+
+fn axis(weights: &WeightTypes, slot: &str, axis: usize) -> u64 {
+    weights.0[slot].shape.0[axis].resolve(1) as u64
+}
+
+/// Elements of a weight: the multiplications per pixel of a 1x1 or depthwise convolution.
 fn size(weights: &WeightTypes, slot: &str) -> u64 {
     weights.0[slot].shape.numel(1) as u64
 }
 
 /// Batch size times pixels of an image.
 fn pixels(x: &TensorType, batch: usize) -> u64 {
-    let size = |axis: usize| x.shape.0[axis].resolve(batch) as u64;
-    size(0) * size(2) * size(3)
+    product([0, 2, 3].map(|axis| x.shape.0[axis].resolve(batch) as u64))
 }
 
 fn attention(op: &WindowAttention, x: &TensorType, weights: &WeightTypes, batch: usize) -> u64 {
     let [n, _, h, w] = std::array::from_fn(|i| x.shape.0[i].resolve(batch));
     let [bottom, right] = op.padding(h, w);
-    let pixels = (n * (h + bottom) * (w + right)) as u64;
-    let tokens = (op.window[0] * op.window[1]) as u64;
-    let channels = |slot: &str| weights.0[slot].shape.0[0].resolve(1) as u64;
+    let pixels = product([n, h + bottom, w + right].map(|size| size as u64));
+    let tokens = product(op.window.map(|size| size as u64));
+    let projections = sum(["qk.weight", "v.weight"].map(|slot| size(weights, slot)));
     // q·kᵀ and probabilities·v, for every pixel against every token of its window.
-    let once = pixels * tokens * (channels("qk.weight") / 2 + channels("v.weight"));
+    let heads = axis(weights, "qk.weight", 0) / 2 + axis(weights, "v.weight", 0);
     let times = match op.attention {
         Attention::Close | Attention::Remote | Attention::CloseTwice => 1,
         Attention::Hybrid => 2,
     };
-    pixels * (size(weights, "qk.weight") + size(weights, "v.weight")) + times * once
+    let attended = product([times, pixels, tokens, heads]);
+    sum([product([pixels, projections]), attended])
 }
 
 fn fused_block(
@@ -87,10 +97,13 @@ fn fused_block(
 ) -> u64 {
     let norm = if block.norm.is_some() { 5 } else { 0 };
     let mixer = match &block.mixer {
-        Mixer::Expand(_) => pixels(x, batch) * size(weights, "expand.weight"),
+        Mixer::Expand(_) => product([pixels(x, batch), size(weights, "expand.weight")]),
         Mixer::Attention(op) => attention(op, x, weights, batch),
     };
-    norm * x.shape.numel(batch) as u64
-        + mixer
-        + pixels(out, batch) * (size(weights, "local.weight") + size(weights, "proj.weight"))
+    let after = sum(["local.weight", "proj.weight"].map(|slot| size(weights, slot)));
+    sum([
+        product([norm, x.shape.numel(batch) as u64]),
+        mixer,
+        product([pixels(out, batch), after]),
+    ])
 }

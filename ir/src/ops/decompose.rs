@@ -188,7 +188,8 @@ pub fn expand_attention(
     let (height, width) = (size(graph, x, 2), size(graph, x, 3));
     let [bottom, right] = op.padding(height, width);
     let mut map = x;
-    if bottom + right > 0 {
+    let padded = [bottom, right] != [0, 0];
+    if padded {
         let pad = Op::Pad { bottom, right };
         map = graph.add(&format!("{name}.pad"), pad, &[x], &[])?.into();
     }
@@ -233,7 +234,7 @@ pub fn expand_attention(
             .add(&format!("{name}.sum"), Op::Add, &[sum, second], &[])?
             .into();
     }
-    if bottom + right > 0 {
+    if padded {
         let crop = Op::Crop { height, width };
         sum = graph
             .add(&format!("{name}.crop"), crop, &[sum], &[])?

@@ -18,6 +18,7 @@ mod text;
 
 pub use decompose::{decompose, decompose_all, expand_attention};
 pub use shape::WeightTypes;
+pub(crate) use shape::check_type;
 pub(crate) use text::{AttributeValue, from_text, to_text};
 
 /// One operation. Images are `[N, C, H, W]`; windows are `[N·windows, heads, tokens, channels]`.
@@ -335,9 +336,13 @@ impl Op {
 }
 
 impl WindowAttention {
-    /// Rows and columns of zeros that complete the windows of a `height` x `width` map.
+    /// Rows and columns of zeros that complete the windows of a `height` x `width` map; none
+    /// for an unusable window, which the shape rule refuses.
     pub fn padding(&self, height: usize, width: usize) -> [usize; 2] {
-        let missing = |size: usize, window: usize| size.next_multiple_of(window) - size;
+        let missing = |size: usize, window: usize| {
+            let whole = size.checked_next_multiple_of(window);
+            whole.map_or(0, |whole| whole - size)
+        };
         [
             missing(height, self.window[0]),
             missing(width, self.window[1]),

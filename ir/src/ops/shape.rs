@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use super::{Act, Attention, Conv2d, I2Rmb, Mixer, Op, WindowAttention, Windows};
 use crate::{DType, Dim, Shape, TensorType};
 
-/// Most elements a value may have per picture. Graphs come from hostile files and flags; below
-/// this bound no later product of sizes overflows.
+/// Most elements a value or weight may have per picture. Graphs come from hostile files and
+/// flags; below this bound sums and products of two sizes of one tensor cannot overflow.
 const MAX_ELEMENTS: usize = 1 << 40;
 
 type Rule<T = Vec<TensorType>> = Result<T, String>;
@@ -58,20 +58,40 @@ struct Image {
 impl Image {
     fn of(ty: &TensorType) -> Rule<Self> {
         match ty.shape.0[..] {
-            [n, Dim::Fixed(c), Dim::Fixed(h), Dim::Fixed(w)] if ty.dtype == DType::F32 => {
-                Ok(Self { n, c, h, w })
-            }
-            _ => Err(format!("needs a float32 [N, C, H, W], not {ty}")),
+            [n, Dim::Fixed(c), Dim::Fixed(h), Dim::Fixed(w)] => Ok(Self { n, c, h, w }),
+            _ => Err(format!("needs an image [N, C, H, W], not {ty}")),
         }
     }
 
     fn ty(self) -> TensorType {
         TensorType::f32([self.n, self.c.into(), self.h.into(), self.w.into()])
     }
+
+    /// The image, unless it is too large or empty. Images inside fused ops are checked too, so
+    /// that their decomposition and cost never meet a size that the whole op hides.
+    fn checked(self) -> Rule<Self> {
+        check_type(&self.ty()).map_err(|why| format!("computes an image whose type {why}"))?;
+        Ok(self)
+    }
+}
+
+/// Refuses a type that no value or weight of a graph may have.
+pub(crate) fn check_type(ty: &TensorType) -> Rule<()> {
+    if ty.dtype != DType::F32 {
+        return Err(format!("{ty} is not float32"));
+    }
+    if ty.shape.numel(1) == 0 {
+        return Err(format!("{ty} has no elements"));
+    }
+    if ty.shape.numel(1) > MAX_ELEMENTS {
+        return Err(format!("{ty} has too many elements"));
+    }
+    Ok(())
 }
 
 impl Op {
-    /// Types of the outputs, from the types of inputs and weights.
+    /// Types of the outputs, from the types of inputs and weights. All are float32 and hold
+    /// between 1 and 2^40 elements per picture.
     ///
     /// # Errors
     /// One sentence that says which operand does not fit.
@@ -81,13 +101,15 @@ impl Op {
             return Err(format!("takes {expected} inputs, not {found}"));
         }
         self.check_slots(weights)?;
+        for ty in inputs {
+            check_type(ty).map_err(|why| format!("reads a value whose type {why}"))?;
+        }
+        for (slot, ty) in &weights.0 {
+            check_type(ty).map_err(|why| format!("has a weight `{slot}` whose type {why}"))?;
+        }
         let outputs = self.rule(inputs, weights)?;
         for ty in &outputs {
-            let mut sizes = ty.shape.0.iter().map(|dim| dim.resolve(1));
-            let count = sizes.try_fold(1usize, usize::checked_mul);
-            if count.is_none_or(|n| n == 0 || n > MAX_ELEMENTS) {
-                return Err(format!("its result {ty} is empty or has too many elements"));
-            }
+            check_type(ty).map_err(|why| format!("has a result whose type {why}"))?;
         }
         Ok(outputs)
     }
@@ -173,10 +195,10 @@ impl Op {
 
 fn convolved(x: Image, weight: [usize; 4], conv: &Conv2d) -> Rule<Image> {
     let [c, per_group, kh, kw] = weight;
-    if conv.stride == 0 || conv.groups == 0 {
-        return Err("needs a stride and a group count of at least 1".into());
+    if conv.stride == 0 {
+        return Err("needs a stride of at least 1".into());
     }
-    if per_group.checked_mul(conv.groups) != Some(x.c) || c % conv.groups != 0 {
+    if per_group.checked_mul(conv.groups) != Some(x.c) || !c.is_multiple_of(conv.groups) {
         return Err(format!(
             "weight {weight:?} in {} groups does not fit {} channels",
             conv.groups, x.c
@@ -187,7 +209,7 @@ fn convolved(x: Image, weight: [usize; 4], conv: &Conv2d) -> Rule<Image> {
         Some(padded.checked_sub(kernel)? / conv.stride + 1)
     };
     match (size(x.h, kh), size(x.w, kw)) {
-        (Some(h), Some(w)) => Ok(Image { c, h, w, ..x }),
+        (Some(h), Some(w)) => Image { c, h, w, ..x }.checked(),
         _ => Err(format!(
             "a {kh}x{kw} kernel does not fit a {}x{} map with padding {}",
             x.h, x.w, conv.padding
@@ -198,13 +220,14 @@ fn convolved(x: Image, weight: [usize; 4], conv: &Conv2d) -> Rule<Image> {
 fn padded(x: Image, [bottom, right]: [usize; 2]) -> Rule<Image> {
     let h = x.h.checked_add(bottom).ok_or("pads too much")?;
     let w = x.w.checked_add(right).ok_or("pads too much")?;
-    Ok(Image { h, w, ..x })
+    Image { h, w, ..x }.checked()
 }
 
-/// Windows per map of this size, down and across.
+/// Windows per map of this size. Neither their count nor the pixels of one overflow.
 fn window_counts(windows: &Windows, [h, w]: [usize; 2]) -> Rule<usize> {
     let [wh, ww] = windows.window;
-    if wh == 0 || ww == 0 || h % wh != 0 || w % ww != 0 {
+    let tiles = |size: usize, window: usize| window != 0 && size.is_multiple_of(window);
+    if h.checked_mul(w).is_none_or(|pixels| pixels == 0) || !tiles(h, wh) || !tiles(w, ww) {
         return Err(format!("{wh}x{ww} windows do not tile a {h}x{w} map"));
     }
     Ok((h / wh) * (w / ww))
@@ -213,7 +236,7 @@ fn window_counts(windows: &Windows, [h, w]: [usize; 2]) -> Rule<usize> {
 fn partitioned(windows: &Windows, x: Image) -> Rule<TensorType> {
     let count = window_counts(windows, [x.h, x.w])?;
     let heads = windows.heads;
-    if heads == 0 || x.c % heads != 0 {
+    if !x.c.is_multiple_of(heads) {
         return Err(format!("{} channels do not split into {heads} heads", x.c));
     }
     let tokens = windows.window[0] * windows.window[1];
@@ -294,12 +317,15 @@ fn attended(op: &WindowAttention, x: Image, weights: &WeightTypes) -> Rule<Image
     }
     let qk = pointwise(map, "qk", weights)?;
     let v = pointwise(map, "v", weights)?;
-    if op.heads == 0 || qk.c % (2 * op.heads) != 0 || v.c % op.heads != 0 {
+    if !qk.c.is_multiple_of(op.heads.saturating_mul(2)) || !v.c.is_multiple_of(op.heads) {
         return Err(format!(
             "{} channels of qk and {} of v do not split into {} heads",
             qk.c, v.c, op.heads
         ));
     }
+    let pixels = map.n.times(map.h * map.w);
+    let scores = TensorType::f32([pixels, op.heads.into(), (wh * ww).into()]);
+    check_type(&scores).map_err(|why| format!("computes scores whose type {why}"))?;
     Ok(Image { c: v.c, ..x })
 }
 

@@ -107,7 +107,9 @@ fn accumulate_tap(
 }
 
 fn add_scaled<'a>(out: &mut [f64], input: impl Iterator<Item = &'a f64>, weight: f64) {
-    out.iter_mut().zip(input).for_each(|(o, x)| *o += weight * x);
+    out.iter_mut()
+        .zip(input)
+        .for_each(|(o, x)| *o += weight * x);
 }
 
 pub(super) fn linear(x: &Tensor, kernel: &Kernel) -> Tensor {
