@@ -204,7 +204,7 @@ impl Tensor {
         let mut outer = self.shape.len();
         while outer > 0 {
             let (size, stride) = (self.shape[outer - 1], view.strides[outer - 1]);
-            // The stride of an axis of size 1 is never used, whatever it is.
+            // The stride of an axis of size 1 is never used.
             if size != 1 && stride != run {
                 break;
             }

@@ -324,13 +324,21 @@ impl<'a> Lister<'a> {
             let dims = &self.arena.dims[from..from + rank];
             dims.iter().map(|&size| size as usize).collect::<Vec<_>>()
         };
+        let shape = sizes(dims);
+        let mut strides = sizes(dims + rank);
+        for (stride, &size) in strides.iter_mut().zip(&shape) {
+            // No step is ever taken along such an axis, and its stride may be anything.
+            if size <= 1 {
+                *stride = 0;
+            }
+        }
         let view = View {
             source: self.source.clone(),
             record,
             offset: raw.offset as usize * raw.dtype.size(),
-            strides: sizes(dims + rank),
+            strides,
         };
-        let tensor = Tensor::stored(self.path.clone(), raw.dtype, sizes(dims), view);
+        let tensor = Tensor::stored(self.path.clone(), raw.dtype, shape, view);
         self.listing.tensors.push(tensor);
         if let Some(group) = self.group() {
             group.direct += 1;
