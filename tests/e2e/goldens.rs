@@ -1,5 +1,6 @@
 //! Every golden case through the reference evaluator, the optimised graph and every runtime.
 
+use emoc_backends::onnx::Options;
 use emoc_ir::reference::{Precision, evaluate, evaluate_values};
 use emoc_passes::optimise;
 use emoc_tests::{
@@ -10,6 +11,8 @@ use emoc_tests::{
     },
     full, max_abs_difference, reference_dir, spread, tolerance,
 };
+
+use crate::onnx::check_runtimes;
 
 /// Checks one case through everything.
 pub(crate) fn check(case: Case) {
@@ -54,7 +57,7 @@ pub(crate) fn check(case: Case) {
     }
 
     let optimised =
-        optimise(graph, None, &mut |_, _, _| {}).unwrap_or_else(|e| panic!("{name}: {e}"));
+        optimise(graph.clone(), None, &mut |_, _, _| {}).unwrap_or_else(|e| panic!("{name}: {e}"));
     let folded = evaluate(&optimised, &inputs, Precision::F32).expect("an evaluation");
     for ((output, _), (expected, actual)) in outputs.iter().zip(reference.iter().zip(&folded)) {
         let unit = spread(&expected.data).max(1.0);
@@ -66,6 +69,14 @@ pub(crate) fn check(case: Case) {
             actual,
             1e-5 * unit,
         );
+    }
+
+    let names = outputs.iter().map(|(output, _)| output.clone());
+    let reference: Vec<_> = names.zip(reference).collect();
+    for (version, graph) in [("faithful", &graph), ("optimised", &optimised)] {
+        let what = format!("{name}: {version}");
+        let expected = [&outputs[..], &reference].concat();
+        check_runtimes(&what, graph, &Options::default(), &inputs[0], &expected);
     }
 }
 
