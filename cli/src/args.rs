@@ -152,7 +152,7 @@ pub struct OnnxArgs {
           value_parser = clap::value_parser!(u32).range(17..=23))]
     pub opset: u32,
     /// Keep every tensor at this rank or below (5 for Core ML and most NPUs)
-    #[arg(long, value_name = "RANK", value_parser = clap::value_parser!(u8).range(4..=8))]
+    #[arg(long, value_name = "RANK")]
     pub max_rank: Option<u8>,
 }
 

@@ -4,20 +4,36 @@ mod args;
 mod exit;
 mod ui;
 
+mod check;
+mod compile;
 mod inspect;
+
+mod agreement;
+mod artifact;
+mod labels;
+mod manifest;
 mod network;
+mod output;
+mod pipeline;
 mod record;
+
+mod json;
+mod report;
 mod table;
 
 use std::process::ExitCode;
 
 use args::{Cli, Command};
 use clap::{CommandFactory, Parser};
+use emoc_ir::Diagnostic;
 use ui::Ui;
 
 fn main() -> ExitCode {
     exit::guarded(|| {
         let cli = Cli::parse();
+        if let Err(error) = output::handle_signals() {
+            return exit::fail(&Diagnostic::internal(format!("no signal handler: {error}")));
+        }
         let outcome = {
             let ui = Ui::new(cli.output);
             run(cli.command, &ui)
@@ -31,12 +47,13 @@ fn main() -> ExitCode {
 
 fn run(command: Command, ui: &Ui) -> emoc_ir::Result<()> {
     match command {
+        Command::Compile(args) => compile::run(&args, ui),
+        Command::Check(args) => check::run(&args, ui),
         Command::Inspect(args) => inspect::run(&args, ui),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "emoc", &mut script);
             ui.print(String::from_utf8_lossy(&script))
         }
-        _ => Err(emoc_ir::Diagnostic::usage("not yet")),
     }
 }

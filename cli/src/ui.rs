@@ -43,6 +43,19 @@ impl Ui {
         }
     }
 
+    /// Says nothing, for work that is done a second time.
+    pub fn silent() -> Self {
+        Self {
+            args: OutputArgs {
+                json: false,
+                verbose: 0,
+                quiet: true,
+            },
+            progress: None,
+            step: Mutex::new(None),
+        }
+    }
+
     pub fn json(&self) -> bool {
         self.args.json
     }

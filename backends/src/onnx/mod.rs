@@ -25,9 +25,12 @@ mod builder;
 mod lower;
 mod operators;
 mod proto;
+mod read;
 
 use emoc_ir::{Diagnostic, Dim, Graph, Result, Shape, Value, Verified};
 use prost::Message;
+
+pub use read::{Description, describe, with_weights_of};
 
 use lower::Lowering;
 use proto::{

@@ -7,7 +7,10 @@ use std::collections::BTreeMap;
 use emoc_ir::{Diagnostic, Result};
 use prost::Message;
 
-use super::proto::{DataType, GraphProto, ModelProto, NodeProto, TensorProto};
+use super::proto::{
+    DataType, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, StringStringEntryProto,
+    TensorProto,
+};
 
 /// What an ONNX file says about itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,8 +19,6 @@ pub struct Description {
     pub producer: String,
     /// That program's version.
     pub producer_version: String,
-    /// The graph's name.
-    pub name: String,
     /// Version of ONNX's own operator set; 0 if the file does not say.
     pub opset: i64,
     /// Nodes of the graph.
@@ -36,35 +37,67 @@ impl Description {
     }
 }
 
-/// Reads what a file says about itself.
+/// Reads what a file says about itself; weights are passed over, not copied.
 ///
 /// # Errors
 /// The bytes are no ONNX file.
 pub fn describe(bytes: &[u8]) -> Result<Description> {
-    let (model, graph) = decode(bytes)?;
-    let float = |tensor: &&TensorProto| tensor.data_type == i32::from(DataType::Float);
-    let parameters = graph.initializer.iter().filter(float);
-    let elements = |tensor: &TensorProto| {
-        let sizes = tensor.dims.iter().map(|&size| u64::try_from(size).unwrap_or(0));
+    let model = ModelHead::decode(bytes).map_err(|error| not_onnx(&error))?;
+    let graph = model.graph.ok_or_else(no_graph)?;
+    let float = |tensor: &&TensorHead| tensor.data_type == i32::from(DataType::Float);
+    let elements = |tensor: &TensorHead| {
+        let sizes = tensor
+            .dims
+            .iter()
+            .map(|&size| u64::try_from(size).unwrap_or(0));
         sizes.fold(1, u64::saturating_mul)
     };
+    let parameters = graph.initializer.iter().filter(float).map(elements);
     let own = |domain: &str| domain.is_empty() || domain == "ai.onnx";
-    let mut opsets = model.opset_import.iter();
+    let opset = model.opset_import.iter().find(|set| own(&set.domain));
+    let metadata = model.metadata_props.into_iter();
     Ok(Description {
         producer: model.producer_name,
         producer_version: model.producer_version,
-        name: graph.name,
-        opset: opsets
-            .find(|set| own(&set.domain))
-            .map_or(0, |set| set.version),
+        opset: opset.map_or(0, |set| set.version),
         nodes: graph.node.len(),
-        parameters: parameters.map(elements).fold(0, u64::saturating_add),
-        metadata: model
-            .metadata_props
-            .into_iter()
-            .map(|row| (row.key, row.value))
-            .collect(),
+        parameters: parameters.fold(0, u64::saturating_add),
+        metadata: metadata.map(|row| (row.key, row.value)).collect(),
     })
+}
+
+/// [`ModelProto`] without what [`describe`] does not look at.
+#[derive(Clone, PartialEq, Message)]
+struct ModelHead {
+    #[prost(string, tag = "2")]
+    producer_name: String,
+    #[prost(string, tag = "3")]
+    producer_version: String,
+    #[prost(message, optional, tag = "7")]
+    graph: Option<GraphHead>,
+    #[prost(message, repeated, tag = "8")]
+    opset_import: Vec<OperatorSetIdProto>,
+    #[prost(message, repeated, tag = "14")]
+    metadata_props: Vec<StringStringEntryProto>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct GraphHead {
+    #[prost(message, repeated, tag = "1")]
+    node: Vec<NodeHead>,
+    #[prost(message, repeated, tag = "5")]
+    initializer: Vec<TensorHead>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct NodeHead {}
+
+#[derive(Clone, PartialEq, Message)]
+struct TensorHead {
+    #[prost(int64, repeated, packed = "false", tag = "1")]
+    dims: Vec<i64>,
+    #[prost(int32, tag = "2")]
+    data_type: i32,
 }
 
 /// `structure` with the weights of `weights`: both emitted from the same graph, but `structure`
@@ -113,9 +146,83 @@ fn different() -> Box<Diagnostic> {
 }
 
 fn decode(bytes: &[u8]) -> Result<(ModelProto, GraphProto)> {
-    let mut model = ModelProto::decode(bytes)
-        .map_err(|error| Diagnostic::input(format!("this is not an ONNX model: {error}")))?;
-    let graph = model.graph.take();
-    let graph = graph.ok_or_else(|| Diagnostic::input("the ONNX model holds no graph"))?;
+    let mut model = ModelProto::decode(bytes).map_err(|error| not_onnx(&error))?;
+    let graph = model.graph.take().ok_or_else(no_graph)?;
     Ok((model, graph))
+}
+
+fn not_onnx(error: &prost::DecodeError) -> Box<Diagnostic> {
+    Diagnostic::input(format!("this is not an ONNX model: {error}"))
+}
+
+fn no_graph() -> Box<Diagnostic> {
+    Diagnostic::input("the ONNX model holds no graph")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::onnx::{Options, emit};
+
+    /// `%b` scales its input by a weight.
+    const GRAPH: &str = "graph g {
+  %input = input : f32[1, 2, 3, 3]
+  %stage1.0.a = layer_scale(%input) [gamma] : f32[1, 2, 3, 3]
+  %stage1.1.b = layer_scale(%stage1.0.a) [gamma] : f32[1, 2, 3, 3]
+
+  return out = %stage1.1.b
+}
+
+weights {
+  @stage1.0.a.gamma : f32[2]
+  @stage1.1.b.gamma : f32[2]
+}
+";
+
+    fn emitted(gamma: f32, block_outputs: bool) -> Vec<u8> {
+        let mut graph = emoc_ir::parse(GRAPH).expect("a graph");
+        for key in ["stage1.0.a.gamma", "stage1.1.b.gamma"] {
+            let weight = emoc_ir::Weight::owned(&[2], vec![gamma; 2]);
+            graph.weights.insert(key, weight);
+        }
+        let options = Options {
+            block_outputs,
+            metadata: vec![("window".into(), "7".into())],
+            ..Options::default()
+        };
+        emit(&graph.verify().expect("well-formed"), &options).expect("bytes")
+    }
+
+    #[test]
+    fn a_file_describes_itself() {
+        let found = describe(&emitted(1.0, false)).expect("a description");
+        assert_eq!(found.producer, "emoc");
+        assert_eq!(found.opset, 20);
+        assert_eq!(found.nodes, 2);
+        assert_eq!(found.parameters, 4);
+        assert_eq!(found.get("window"), Some("7"));
+        assert_eq!(found.get("labels"), None);
+        for bytes in [&b""[..], b"\x08\x09", b"PK\x03\x04", &[0xff; 64]] {
+            assert!(describe(bytes).is_err(), "{bytes:?}");
+        }
+    }
+
+    #[test]
+    fn weights_move_between_files_of_one_graph() {
+        let mixed = with_weights_of(&emitted(1.0, true), &emitted(2.0, false));
+        assert_eq!(mixed.expect("the same graph"), emitted(2.0, true));
+        let other = GRAPH
+            .replace("f32[2]", "f32[3]")
+            .replace("f32[1, 2,", "f32[1, 3,");
+        let mut graph = emoc_ir::parse(&other).expect("a graph");
+        for key in ["stage1.0.a.gamma", "stage1.1.b.gamma"] {
+            graph
+                .weights
+                .insert(key, emoc_ir::Weight::owned(&[3], vec![1.0; 3]));
+        }
+        let wider = emit(&graph.verify().expect("well-formed"), &Options::default());
+        let fault = with_weights_of(&emitted(1.0, true), &wider.expect("bytes"));
+        let fault = fault.expect_err("another shape");
+        assert!(fault.message.starts_with("the file is not what"), "{fault}");
+    }
 }

@@ -1,0 +1,365 @@
+//! Does an artifact compute what the network computes? Every runtime found runs it, and the
+//! reference evaluator, which knows nothing of passes and backends, is the arbiter.
+
+use std::{
+    path::PathBuf,
+    time::{Duration, Instant},
+};
+
+use emoc_ir::{
+    Diagnostic, Graph, Kind, Result,
+    reference::{self, Precision, Tensor},
+    seeded,
+};
+use emoc_runtimes::{
+    Comparison, Divergence, Found, Missing, NamedTensor, OnnxModel, Options, Runtime, Session,
+    Tolerance, all_agree, compare_all, first_divergence, time_runs,
+};
+use serde::Serialize;
+
+use crate::{
+    args::RuntimeArgs,
+    manifest::{CheckRecord, RuntimeRecord},
+    ui::Ui,
+};
+
+/// A symbolic batch is run with more than one image: one would not show a batch that is baked in.
+const DYNAMIC_BATCH: usize = 2;
+
+/// Times are measured on one thread: they compare across machines and runtimes then.
+const THREADS: usize = 1;
+
+/// How long repeated runs for the time may take.
+const TIMING: Duration = Duration::from_millis(300);
+
+const TOLERANCE: Tolerance = Tolerance::FLOAT32;
+
+/// Looks for every runtime.
+///
+/// # Errors
+/// A runtime that was demanded is not there.
+pub fn runtimes(args: &RuntimeArgs) -> Result<Vec<Found>> {
+    let path = |name: &str| std::env::var_os(name).map(PathBuf::from);
+    emoc_runtimes::all(&Options {
+        onnxruntime_lib: args.onnxruntime_lib.clone(),
+        ort_dylib_path: path("ORT_DYLIB_PATH"),
+        onnxruntime_dir: Some(PathBuf::from(".onnxruntime")),
+        path: std::env::var_os("PATH"),
+        home: path("HOME"),
+    })
+}
+
+/// An input and what the network makes of it.
+pub struct Reference {
+    input: NamedTensor,
+    outputs: Vec<NamedTensor>,
+}
+
+impl Reference {
+    /// Evaluates the faithful graph on the seeded input.
+    ///
+    /// # Errors
+    /// The graph is too large to be evaluated.
+    pub fn evaluate(faithful: &Graph, ui: &Ui) -> Result<Self> {
+        ui.step("evaluating the reference");
+        let input = input(faithful)?;
+        let values = evaluate(faithful, &input, &outputs(faithful))?;
+        Ok(Self {
+            input,
+            outputs: values,
+        })
+    }
+
+    /// The reference's values at the ends of blocks, in the order of computation.
+    pub fn blocks(&self, faithful: &Graph, ui: &Ui) -> Result<Vec<NamedTensor>> {
+        ui.step("evaluating the reference block by block");
+        evaluate(faithful, &self.input, &faithful.block_outputs())
+    }
+}
+
+/// The seeded input of a graph.
+fn input(graph: &Graph) -> Result<NamedTensor> {
+    let [input] = graph.inputs() else {
+        return Err(Diagnostic::internal("a network has one input"));
+    };
+    let shape = graph.ty(*input).shape.resolve(DYNAMIC_BATCH);
+    let values = seeded::values("input", &shape, 0);
+    NamedTensor::new(&graph.node(*input).name, shape, values)
+}
+
+fn outputs(graph: &Graph) -> Vec<(String, emoc_ir::Value)> {
+    let outputs = graph.outputs().iter();
+    outputs.map(|o| (o.name.clone(), o.value)).collect()
+}
+
+fn evaluate(
+    graph: &Graph,
+    input: &NamedTensor,
+    wanted: &[(String, emoc_ir::Value)],
+) -> Result<Vec<NamedTensor>> {
+    let tensor = Tensor::from_f32(&input.shape, &input.data);
+    let values: Vec<_> = wanted.iter().map(|&(_, value)| value).collect();
+    let results = reference::evaluate_values(graph, &[tensor], Precision::F32, &values)?;
+    let named = wanted.iter().zip(results);
+    named
+        .map(|((name, _), tensor)| NamedTensor::new(name, tensor.shape.clone(), tensor.to_f32()))
+        .collect()
+}
+
+/// What one runtime answered.
+#[derive(Debug, Serialize)]
+pub struct Row {
+    pub runtime: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+    pub verdict: Verdict,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub outputs: Vec<Comparison>,
+    /// Fastest inference, in milliseconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub inference_ms: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub threads: Option<usize>,
+    /// Where a disagreement begins.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub first_divergence: Option<Divergence>,
+    /// Why it could not run the artifact.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<Box<Diagnostic>>,
+    /// How to get it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub missing: Option<Missing>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    Agrees,
+    Disagrees,
+    /// The runtime refuses the artifact.
+    Fails,
+    NotFound,
+}
+
+impl Row {
+    fn new(runtime: &'static str, version: Option<String>, verdict: Verdict) -> Self {
+        Self {
+            runtime,
+            version,
+            verdict,
+            outputs: Vec::new(),
+            inference_ms: None,
+            threads: None,
+            first_divergence: None,
+            error: None,
+            missing: None,
+        }
+    }
+
+    /// Whether it ran the artifact and did not agree.
+    pub fn is_bad(&self) -> bool {
+        matches!(self.verdict, Verdict::Disagrees | Verdict::Fails)
+    }
+}
+
+/// Runs the artifact in every runtime. `instrumented` gives the same artifact with the ends of
+/// blocks as outputs, and is asked for only after a disagreement.
+pub fn judge(
+    artifact: &[u8],
+    faithful: &Graph,
+    reference: &Reference,
+    runtimes: &[Found],
+    instrumented: &dyn Fn() -> Result<Vec<u8>>,
+    ui: &Ui,
+) -> Result<Vec<Row>> {
+    let mut rows = Vec::new();
+    for found in runtimes {
+        let mut row = judge_one(artifact, reference, found, ui);
+        if let (Verdict::Disagrees, Found::Ready(runtime)) = (row.verdict, found) {
+            let bytes = instrumented()?;
+            let expected = reference.blocks(faithful, ui)?;
+            row.first_divergence = blocks_of(&bytes, reference, &**runtime, ui)
+                .ok()
+                .and_then(|actual| divergence(&expected, &actual));
+        }
+        rows.push(row);
+    }
+    Ok(rows)
+}
+
+fn judge_one(artifact: &[u8], reference: &Reference, found: &Found, ui: &Ui) -> Row {
+    let runtime = match found {
+        Found::Ready(runtime) => runtime,
+        Found::Missing(missing) => {
+            let mut row = Row::new(missing.name, None, Verdict::NotFound);
+            row.missing = Some(missing.clone());
+            return row;
+        }
+    };
+    let version = Some(runtime.version());
+    match run(artifact, reference, &**runtime, ui) {
+        Ok((outputs, time, threads)) => {
+            let comparisons = compare_all(&reference.outputs, &outputs, TOLERANCE);
+            let verdict = match all_agree(&comparisons) {
+                true => Verdict::Agrees,
+                false => Verdict::Disagrees,
+            };
+            let mut row = Row::new(runtime.name(), version, verdict);
+            row.outputs = comparisons;
+            row.inference_ms = Some(time.as_secs_f64() * 1e3);
+            row.threads = Some(threads);
+            row
+        }
+        Err(error) => {
+            let mut row = Row::new(runtime.name(), version, Verdict::Fails);
+            row.error = Some(error);
+            row
+        }
+    }
+}
+
+/// Loads the artifact, runs it, and runs it again for the time.
+fn run(
+    artifact: &[u8],
+    reference: &Reference,
+    runtime: &dyn Runtime,
+    ui: &Ui,
+) -> Result<(Vec<NamedTensor>, Duration, usize)> {
+    let mut session = load(artifact, reference, runtime, ui)?;
+    ui.step(format!("running in {}", runtime.name()));
+    let input = std::slice::from_ref(&reference.input);
+    let start = Instant::now();
+    let outputs = session.run(input)?;
+    let first = start.elapsed();
+    let repeats = (TIMING.as_secs_f64() / first.as_secs_f64()).min(10.0) as usize;
+    let time = match repeats {
+        0 => first,
+        repeats => time_runs(&mut *session, input, repeats)?.min.min(first),
+    };
+    Ok((outputs, time, session.threads()))
+}
+
+fn load(
+    artifact: &[u8],
+    reference: &Reference,
+    runtime: &dyn Runtime,
+    ui: &Ui,
+) -> Result<Box<dyn Session>> {
+    ui.step(format!("loading into {}", runtime.name()));
+    let model = OnnxModel::read(artifact)?;
+    let bound = model.bind(&[reference.input.fact()])?;
+    runtime.load(&bound, THREADS)
+}
+
+/// All outputs of an instrumented artifact.
+fn blocks_of(
+    instrumented: &[u8],
+    reference: &Reference,
+    runtime: &dyn Runtime,
+    ui: &Ui,
+) -> Result<Vec<NamedTensor>> {
+    let mut session = load(instrumented, reference, runtime, ui)?;
+    session.run(std::slice::from_ref(&reference.input))
+}
+
+/// A block whose last node was folded into the next block has no end of its own in the artifact.
+fn shared(expected: &[NamedTensor], actual: &[NamedTensor]) -> Vec<NamedTensor> {
+    let is_there = |block: &&NamedTensor| actual.iter().any(|found| found.name == block.name);
+    expected.iter().filter(is_there).cloned().collect()
+}
+
+fn divergence(expected: &[NamedTensor], actual: &[NamedTensor]) -> Option<Divergence> {
+    first_divergence(&shared(expected, actual), actual, TOLERANCE)
+}
+
+/// Differences at the end of every block, per runtime.
+pub fn per_block(
+    instrumented: &[u8],
+    faithful: &Graph,
+    reference: &Reference,
+    runtimes: &[Found],
+    ui: &Ui,
+) -> Result<Vec<BlockTable>> {
+    let expected = reference.blocks(faithful, ui)?;
+    let mut tables = Vec::new();
+    for found in runtimes {
+        if let Found::Ready(runtime) = found {
+            let actual = blocks_of(instrumented, reference, &**runtime, ui)?;
+            tables.push(BlockTable {
+                runtime: runtime.name(),
+                blocks: compare_all(&shared(&expected, &actual), &actual, TOLERANCE),
+            });
+        }
+    }
+    Ok(tables)
+}
+
+/// Comparisons at the ends of blocks, in the order of computation.
+#[derive(Debug, Serialize)]
+pub struct BlockTable {
+    pub runtime: &'static str,
+    pub blocks: Vec<Comparison>,
+}
+
+/// What the manifest says about the check.
+pub fn record(rows: &[Row]) -> CheckRecord {
+    let agreed = rows.iter().filter(|row| row.verdict == Verdict::Agrees);
+    CheckRecord {
+        reference: "the reference evaluator on the faithful graph, float32",
+        input: "seeded, seed 0",
+        tolerance: "1e-4 x max(1, spread of the output)",
+        agreed: agreed
+            .map(|row| RuntimeRecord {
+                runtime: row.runtime,
+                version: row.version.clone().unwrap_or_default(),
+            })
+            .collect(),
+    }
+}
+
+/// The error of a run in which a runtime did not agree.
+///
+/// # Errors
+/// That one, if there is a reason.
+pub fn demand(rows: &[Row], consequence: &str) -> Result<()> {
+    let bad: Vec<_> = rows.iter().filter(|row| row.is_bad()).collect();
+    if bad.is_empty() {
+        return Ok(());
+    }
+    let names: Vec<_> = bad.iter().map(|row| row.runtime).collect();
+    let message = format!(
+        "the artifact does not agree with the reference in {}{consequence}",
+        names.join(" and ")
+    );
+    let mut error = Diagnostic::new(Kind::Disagreement, message);
+    for row in bad {
+        for line in reasons(row) {
+            error = error.detail(format!("{}: {line}", row.runtime));
+        }
+    }
+    Err(error)
+}
+
+fn reasons(row: &Row) -> Vec<String> {
+    let mut lines = Vec::new();
+    for comparison in &row.outputs {
+        if let emoc_runtimes::Verdict::Disagrees(why) = &comparison.verdict {
+            lines.push(format!("output `{}` {why}", comparison.output));
+        }
+    }
+    if let Some(divergence) = &row.first_divergence {
+        let block = &divergence.block;
+        let before = match &divergence.last_agreeing {
+            Some(last) => format!("`{last}` still agrees"),
+            None => "no block before it".to_owned(),
+        };
+        lines.push(format!(
+            "the first divergence is at the end of block `{block}` ({before})"
+        ));
+    }
+    if let Some(error) = &row.error {
+        lines.push(error.message.clone());
+        lines.extend(error.details.iter().cloned());
+    }
+    lines
+}

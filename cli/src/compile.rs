@@ -1,0 +1,233 @@
+//! `emoc compile`: a checkpoint, or seeded weights, to a checked artifact.
+
+use std::{fmt::Write, path::PathBuf};
+
+use emoc_backends::onnx;
+use emoc_ir::Result;
+use emoc_runtimes::OnnxModel;
+use serde::Serialize;
+
+use crate::{
+    agreement::{self, Reference, Row},
+    args::{CompileArgs, Target},
+    json, labels,
+    manifest::{self, Content, FileRecord, Manifest, Options, PassRecord},
+    network::{self, Need, Network, Weights},
+    output::Outputs,
+    pipeline::{self, Optimised},
+    record::NetworkRecord,
+    report,
+    table::bytes,
+    ui::{BOLD, GOOD, Ui, printable},
+};
+
+pub fn run(args: &CompileArgs, ui: &Ui) -> Result<()> {
+    let checkpoint = args.checkpoint.checkpoint.as_deref();
+    let prepare = |path: &PathBuf| Outputs::prepare(path, checkpoint, args.force, ui);
+    pipeline::check(&args.pipeline)?;
+    // Whatever can be refused without the network is refused before it is read.
+    let outputs = args.output.as_ref().map(prepare).transpose()?;
+    let runtimes = match args.no_check {
+        true => Vec::new(),
+        false => agreement::runtimes(&args.runtime)?,
+    };
+    let network = network::load(&args.model, checkpoint, Need::Everything, ui)?;
+    let classes = network.model.architecture.classes;
+    let labels = args
+        .labels
+        .as_deref()
+        .map(|path| labels::read(path, classes));
+    let labels = labels.transpose()?;
+    let outputs = match outputs {
+        Some(outputs) => outputs,
+        None => prepare(&PathBuf::from(format!("{}.onnx", network.model.graph.name)))?,
+    };
+
+    let faithful = network.model.graph.clone().verify()?;
+    let optimised = pipeline::run(&args.pipeline, faithful, ui)?;
+    let emission = Emission::of(args, &network, labels.as_deref())?;
+    ui.step("emitting");
+    let artifact = emission.emit(&optimised, false)?;
+
+    let rows = match args.no_check {
+        true => Vec::new(),
+        false => {
+            let faithful = &network.model.graph;
+            let instrumented = || emission.emit(&optimised, true);
+            let reference = Reference::evaluate(faithful, ui)?;
+            agreement::judge(
+                &artifact,
+                faithful,
+                &reference,
+                &runtimes,
+                &instrumented,
+                ui,
+            )?
+        }
+    };
+    let result = Compiled {
+        network: &network,
+        optimised: &optimised,
+        rows: &rows,
+        artifact: &artifact,
+        options: emission.options,
+        labels: labels.as_deref(),
+    };
+    result.finish(outputs, ui)
+}
+
+/// How the artifact is emitted.
+struct Emission {
+    target: Target,
+    options: Options,
+    metadata: Vec<(String, String)>,
+}
+
+impl Emission {
+    fn of(args: &CompileArgs, network: &Network, labels: Option<&[String]>) -> Result<Self> {
+        let passes = pipeline::spelling(&args.pipeline);
+        Ok(Self {
+            target: args.target,
+            options: Options {
+                opset: args.onnx.opset,
+                max_rank: args.onnx.max_rank.map(usize::from),
+            },
+            metadata: manifest::metadata(network, &passes, labels)?,
+        })
+    }
+
+    fn emit(&self, optimised: &Optimised, block_outputs: bool) -> Result<Vec<u8>> {
+        match self.target {
+            Target::Onnx => {
+                let options = manifest::onnx_options(self.options, self.metadata.clone());
+                let options = onnx::Options {
+                    block_outputs,
+                    ..options
+                };
+                onnx::emit(&optimised.graph, &options)
+            }
+        }
+    }
+}
+
+/// An artifact with its proof, not yet written.
+struct Compiled<'a> {
+    network: &'a Network,
+    optimised: &'a Optimised,
+    rows: &'a [Row],
+    artifact: &'a [u8],
+    options: Options,
+    labels: Option<&'a [String]>,
+}
+
+/// What `--json` says.
+#[derive(Serialize)]
+struct CompileResult<'a> {
+    /// None after a disagreement.
+    artifact: Option<String>,
+    manifest: Option<String>,
+    bytes: usize,
+    sha256: String,
+    nodes: usize,
+    network: NetworkRecord,
+    window_by_default: bool,
+    weights: &'a Weights,
+    passes: &'a [PassRecord],
+    /// Empty with `--no-check`.
+    checks: &'a [Row],
+    warnings: &'a [String],
+}
+
+impl Compiled<'_> {
+    /// Writes the artifact unless a runtime disagrees, and reports either way.
+    fn finish(&self, outputs: Outputs, ui: &Ui) -> Result<()> {
+        let paths = [outputs.artifact(), outputs.manifest()].map(|path| path.display().to_string());
+        let demanded = agreement::demand(self.rows, "; nothing was written");
+        if demanded.is_err() {
+            drop(outputs);
+            self.report(None, ui)?;
+            return demanded;
+        }
+        ui.step("writing");
+        let manifest = self.manifest(outputs.artifact().file_name())?.to_bytes()?;
+        outputs.write(self.artifact, &manifest, |bytes| {
+            OnnxModel::read(bytes).map(|_| ())
+        })?;
+        self.report(Some(paths), ui)
+    }
+
+    fn manifest(&self, name: Option<&std::ffi::OsStr>) -> Result<Manifest<'_>> {
+        let name = name.unwrap_or_default().to_string_lossy();
+        Ok(Manifest::new(Content {
+            files: vec![FileRecord {
+                file: name.into_owned(),
+                bytes: self.artifact.len() as u64,
+                sha256: manifest::sha256(self.artifact),
+            }],
+            network: self.network,
+            options: self.options,
+            passes: &self.optimised.passes,
+            labels: self.labels,
+            check: agreement::record(self.rows),
+        }))
+    }
+
+    fn report(&self, paths: Option<[String; 2]>, ui: &Ui) -> Result<()> {
+        if let Some(graph) = &self.optimised.printed {
+            return ui.print(graph);
+        }
+        if ui.json() {
+            return json::print(&self.result(paths)?, ui);
+        }
+        if ui.quiet() {
+            return Ok(());
+        }
+        ui.print(self.text(paths)?)
+    }
+
+    fn result(&self, paths: Option<[String; 2]>) -> Result<CompileResult<'_>> {
+        let (artifact, manifest) = paths.map_or((None, None), |[a, m]| (Some(a), Some(m)));
+        Ok(CompileResult {
+            artifact,
+            manifest,
+            bytes: self.artifact.len(),
+            sha256: manifest::sha256(self.artifact),
+            nodes: onnx::describe(self.artifact)?.nodes,
+            network: NetworkRecord::of(&self.network.model),
+            window_by_default: self.network.window_by_default,
+            weights: &self.network.weights,
+            passes: &self.optimised.passes,
+            checks: self.rows,
+            warnings: &self.network.model.warnings,
+        })
+    }
+
+    fn text(&self, paths: Option<[String; 2]>) -> Result<String> {
+        let mut text = String::new();
+        if !self.rows.is_empty() {
+            text = report::agreement(self.rows);
+        }
+        let Some([artifact, manifest]) = paths else {
+            return Ok(text);
+        };
+        let nodes = onnx::describe(self.artifact)?.nodes;
+        let size = bytes(self.artifact.len() as u64);
+        let opset = self.options.opset;
+        let unchecked = if self.rows.is_empty() {
+            ", not checked"
+        } else {
+            ""
+        };
+        let seeded = match self.network.weights {
+            Weights::Seeded { .. } => ", seeded weights",
+            Weights::Checkpoint { .. } => "",
+        };
+        let (artifact, manifest) = (printable(&artifact), printable(&manifest));
+        let _ = writeln!(
+            text,
+            "{GOOD}wrote{GOOD:#} {BOLD}{artifact}{BOLD:#} \
+             ({size}, {nodes} nodes, opset {opset}{seeded}{unchecked}) and {manifest}"
+        );
+        Ok(text)
+    }
+}

@@ -1,0 +1,113 @@
+//! From a faithful graph to the one that is emitted.
+
+use emoc_ir::{Diagnostic, Result, Verified};
+use emoc_passes::{PIPELINE, find, optimise};
+
+use crate::{
+    args::{Passes, PipelineArgs},
+    manifest::PassRecord,
+    ui::Ui,
+};
+
+/// A graph after the passes.
+pub struct Optimised {
+    pub graph: Verified,
+    pub passes: Vec<PassRecord>,
+    /// The graph after the pass that was asked for.
+    pub printed: Option<String>,
+}
+
+/// Refuses names of passes that do not exist or will not run, before the work.
+///
+/// # Errors
+/// Such a name.
+pub fn check(args: &PipelineArgs) -> Result<()> {
+    let (print, stop) = (&args.print_after, &args.stop_after);
+    for (flag, name) in [("--print-after", print), ("--stop-after", stop)] {
+        let Some(name) = name else { continue };
+        if args.passes == Passes::None {
+            let message = format!("{flag} {name} and --passes none contradict each other");
+            return Err(Diagnostic::usage(message));
+        }
+        if find(name).is_none() {
+            let names: Vec<_> = PIPELINE.iter().map(|pass| pass.name).collect();
+            return Err(Diagnostic::usage(format!("there is no pass `{name}`"))
+                .help(format!("the passes, in order, are {}", names.join(", "))));
+        }
+    }
+    let place = |name: &str| PIPELINE.iter().position(|pass| pass.name == name);
+    if let (Some(print), Some(stop)) = (print, stop)
+        && place(print) > place(stop)
+    {
+        let message = format!("the pass `{print}` comes after `{stop}`, where the pipeline stops");
+        return Err(Diagnostic::usage(message));
+    }
+    Ok(())
+}
+
+/// Runs the passes.
+///
+/// # Errors
+/// Those of [`optimise`].
+pub fn run(args: &PipelineArgs, graph: Verified, ui: &Ui) -> Result<Optimised> {
+    let mut passes = Vec::new();
+    if args.passes == Passes::None {
+        let printed = None;
+        return Ok(Optimised {
+            graph,
+            passes,
+            printed,
+        });
+    }
+    ui.step("running the passes");
+    let mut printed = None;
+    let before = graph.len();
+    let graph = optimise(
+        graph,
+        args.stop_after.as_deref(),
+        &mut |pass, fired, graph| {
+            let nodes = graph.len();
+            ui.detail(format_args!(
+                "pass {}: fired {fired} times, {nodes} nodes",
+                pass.name
+            ));
+            if args.print_after.as_deref() == Some(pass.name) {
+                printed = Some(graph.to_string());
+            }
+            let name = pass.name;
+            passes.push(PassRecord { name, fired });
+        },
+    )?;
+    ui.detail(format_args!(
+        "{before} nodes before the passes, {} after",
+        graph.len()
+    ));
+    Ok(Optimised {
+        graph,
+        passes,
+        printed,
+    })
+}
+
+/// The pipeline in one word, or up to which pass: enough to run it again.
+pub fn spelling(args: &PipelineArgs) -> String {
+    match (args.passes, &args.stop_after) {
+        (Passes::None, _) => "none".into(),
+        (Passes::All, None) => "all".into(),
+        (Passes::All, Some(last)) => last.clone(),
+    }
+}
+
+/// The flags for a [`spelling`].
+pub fn from_spelling(text: &str) -> PipelineArgs {
+    let stop = (!matches!(text, "none" | "all")).then(|| text.to_owned());
+    PipelineArgs {
+        passes: if text == "none" {
+            Passes::None
+        } else {
+            Passes::All
+        },
+        print_after: None,
+        stop_after: stop,
+    }
+}

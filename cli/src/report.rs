@@ -1,0 +1,147 @@
+//! Tables of agreement.
+
+use anstyle::Style;
+use emoc_runtimes::Comparison;
+
+use crate::{
+    agreement::{BlockTable, Row, Verdict},
+    table::{Cell, Side, Table},
+    ui::{DIM, ERROR, GOOD, WARNING},
+};
+
+/// One line per runtime and output, and below it what is to be known about them.
+pub fn agreement(rows: &[Row]) -> String {
+    let mut table = Table::new(&[
+        ("runtime", Side::Left),
+        ("output", Side::Left),
+        ("max abs", Side::Right),
+        ("relative", Side::Right),
+        ("cosine", Side::Right),
+        ("top-5", Side::Right),
+        ("time", Side::Right),
+        ("verdict", Side::Left),
+    ]);
+    for row in rows {
+        if row.outputs.is_empty() {
+            let mut cells = vec![name(row)];
+            cells.extend((0..6).map(|_| Cell::default()));
+            cells.push(verdict(row.verdict));
+            table.row(cells);
+        }
+        for (index, comparison) in row.outputs.iter().enumerate() {
+            let first = index == 0;
+            let mut cells = vec![if first { name(row) } else { Cell::default() }];
+            cells.extend(numbers(comparison));
+            let time = row.inference_ms.filter(|_| first);
+            cells.push(
+                time.map_or(String::new(), |ms| format!("{ms:.1} ms"))
+                    .into(),
+            );
+            cells.push(verdict(match comparison.agrees() {
+                true => Verdict::Agrees,
+                false => Verdict::Disagrees,
+            }));
+            table.row(cells);
+        }
+    }
+    let mut text = table.to_string();
+    text += &footer(rows);
+    text
+}
+
+fn name(row: &Row) -> Cell {
+    match &row.version {
+        Some(version) => format!("{} {version}", row.runtime).into(),
+        None => row.runtime.into(),
+    }
+}
+
+/// Output, largest difference, relative difference, cosine, top-5.
+fn numbers(comparison: &Comparison) -> [Cell; 5] {
+    let top5 = match &comparison.top5 {
+        Some(top5) => format!("{}/{}", top5.agree, top5.of),
+        None => "-".to_owned(),
+    };
+    [
+        comparison.output.clone().into(),
+        difference(comparison.max_abs),
+        difference(comparison.max_rel),
+        cosine(comparison.cosine),
+        top5.into(),
+    ]
+}
+
+fn difference(number: f64) -> Cell {
+    match number {
+        _ if !number.is_finite() => "-".into(),
+        0.01.. => format!("{number:.2}").into(),
+        _ => format!("{number:.1e}").into(),
+    }
+}
+
+/// Cosines are near 1; what they lack tells more.
+fn cosine(cosine: f64) -> Cell {
+    match cosine.is_finite() {
+        true => format!("{cosine:.7}").into(),
+        false => "-".into(),
+    }
+}
+
+fn verdict(verdict: Verdict) -> Cell {
+    let (text, style): (_, Style) = match verdict {
+        Verdict::Agrees => ("agrees", GOOD),
+        Verdict::Disagrees => ("DISAGREES", ERROR),
+        Verdict::Fails => ("FAILS", ERROR),
+        Verdict::NotFound => ("not found", WARNING),
+    };
+    Cell::styled(text, style)
+}
+
+fn footer(rows: &[Row]) -> String {
+    let mut lines = Vec::new();
+    let compared = rows.iter().flat_map(|row| &row.outputs);
+    // The same reference for all runtimes, and the loosest output stands for the others.
+    if let Some(widest) = compared.max_by(|a, b| a.tolerance.total_cmp(&b.tolerance)) {
+        let (tolerance, spread) = (widest.tolerance, widest.spread);
+        lines.push(format!(
+            "tolerance {tolerance:.1e} = 1e-4 x max(1, spread), spread {spread:.2}; \
+             times on one thread"
+        ));
+    }
+    for missing in rows.iter().filter_map(|row| row.missing.as_ref()) {
+        lines.push(format!(
+            "{}: {}; {}",
+            missing.name, missing.reason, missing.help
+        ));
+        lines.extend(missing.refused.iter().map(|why| format!("  {why}")));
+    }
+    let dim = |line: String| format!("{DIM}{line}{DIM:#}\n");
+    lines.into_iter().map(dim).collect()
+}
+
+/// Differences at the ends of blocks.
+pub fn blocks(tables: &[BlockTable]) -> String {
+    let mut columns = vec![("block", Side::Left), ("spread", Side::Right)];
+    for table in tables {
+        columns.push((table.runtime, Side::Right));
+        columns.push(("", Side::Left));
+    }
+    let mut text = Table::new(&columns);
+    let first = tables.first().map_or(&[][..], |table| &table.blocks);
+    for (index, block) in first.iter().enumerate() {
+        let spread = format!("{:.3}", block.spread);
+        let mut cells = vec![block.output.clone().into(), spread.into()];
+        for table in tables {
+            let Some(block) = table.blocks.get(index) else {
+                continue;
+            };
+            cells.push(difference(block.max_abs));
+            cells.push(verdict(match block.agrees() {
+                true => Verdict::Agrees,
+                false => Verdict::Disagrees,
+            }));
+        }
+        text.row(cells);
+    }
+    text.to_string()
+}
