@@ -18,8 +18,8 @@
 //! | `matmul` | `MatMul`, after a `Transpose` where the op asks for one |
 //! | `global_avg_pool` | `GlobalAveragePool`, `Flatten`; channels last: `Reshape`, `ReduceMean` |
 //! | `linear` | `Gemm` |
-//! | `window_attention` | on rows: `Gemm`, `Gather`, `MatMul`, `Softmax`; see `lower/attention.rs` |
-//! | `i2rmb` | `[N, C, H, W]` or, with attention, on rows; see `lower/block.rs` |
+//! | `window_attention` | `Gemm` or `Conv`, `Gather`, `MatMul`, `Softmax`; see `lower/attention/` |
+//! | `i2rmb` | `Conv` or, in windows, `Gemm` on rows; see `lower/block.rs` |
 
 mod builder;
 mod lower;

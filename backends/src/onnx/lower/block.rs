@@ -1,50 +1,57 @@
 //! A whole i2RMB block.
 //!
-//! Blocks without attention stay `[N, C, H, W]` from end to end: a runtime with a blocked layout
-//! of its own then keeps it through all of them. Blocks with attention are computed on rows, and
-//! leave them only around the depthwise convolution; their residual is the addend of the
-//! projection's `Gemm`.
+//! Where the mixer's result is an image with channels first, as an expansion's is, the block stays
+//! so from end to end: a runtime with a blocked layout of its own then keeps it through all of
+//! them. An attention in windows works on rows; its block leaves them only around the depthwise
+//! convolution, and its residual is the addend of the projection's `Gemm`.
 
 use emoc_ir::{
     Node, NodeId, Result, Value,
-    ops::{Conv2d, I2Rmb, Mixer},
+    ops::{Act, Conv2d, I2Rmb, Mixer},
 };
 
 use super::{
-    Layout::{Plain, Rows},
+    Layout::{ChannelsLast, Plain, Rows},
     Lowering,
     layout::{Image, Stored},
 };
 
 impl Lowering<'_> {
     pub(super) fn block(&mut self, id: NodeId, node: &Node, block: &I2Rmb, x: Value) -> Result<()> {
-        let image = self.image(x)?;
         let normed = self.normed(node, block, x)?;
-        let part = |part: &str| format!("{}.{part}", node.name);
-        let wide_channels = self.dims(node, "local.weight")?[0];
-        let wide_image = Image {
-            c: wide_channels,
-            ..image
-        };
-        let (layout, wide) = match &block.mixer {
-            Mixer::Expand(act) => {
-                let x = normed.get(&mut self.builder, Plain)?;
-                let conv = Conv2d {
-                    act: *act,
-                    ..Conv2d::pointwise()
-                };
-                (Plain, self.slot_conv(node, "expand", &conv, &x)?)
+        let wide = match &block.mixer {
+            Mixer::Expand(act) => self.expand(node, *act, &normed)?,
+            Mixer::Attention(op) => {
+                self.attend(node, &format!("{}.attention", node.name), op, &normed)?
             }
-            Mixer::Attention(op) => (Rows, self.attend(node, &part("attention"), op, &normed)?),
         };
-        let wide = Stored::new(&part("wide"), Some(wide_image), layout, wide);
         let local = self.local(id, node, block, &wide)?;
-        let y = match layout {
-            Rows => self.project_rows(node, block, x, &local)?,
-            _ => self.project_image(node, block, x, &local)?,
-        };
-        self.bind(id, layout, y);
+        match wide.layout() {
+            Rows => {
+                let y = self.project_rows(node, block, x, &local)?;
+                self.bind(id, Rows, y);
+            }
+            Plain | ChannelsLast => {
+                let y = self.project_image(node, block, x, &local)?;
+                self.bind(id, Plain, y);
+            }
+        }
         Ok(())
+    }
+
+    fn expand(&mut self, node: &Node, act: Act, x: &Stored) -> Result<Stored> {
+        let image = Image {
+            c: self.dims(node, "expand.weight")?[0],
+            ..x.image()?
+        };
+        let x = x.get(&mut self.builder, Plain)?;
+        let conv = Conv2d {
+            act,
+            ..Conv2d::pointwise()
+        };
+        let y = self.slot_conv(node, "expand", &conv, &x)?;
+        let name = format!("{}.expand", node.name);
+        Ok(Stored::new(&name, Some(image), Plain, y))
     }
 
     /// The block's input after its norm, if it has one.
@@ -52,10 +59,7 @@ impl Lowering<'_> {
         let Some(norm) = &block.norm else {
             return self.stored(x).cloned();
         };
-        let layout = match block.mixer {
-            Mixer::Expand(_) => self.channels_last(x)?,
-            Mixer::Attention(_) => Rows,
-        };
+        let layout = self.channels_last(x)?;
         let image = self.image(x)?;
         let x = self.get(x, layout)?;
         let name = format!("{}.norm", node.name);

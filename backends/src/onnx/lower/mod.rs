@@ -5,7 +5,7 @@
 //! | `layout.rs` | nothing: keeps values in the layouts their users want |
 //! | `plain.rs` | the ops that correspond to PyTorch modules |
 //! | `windows.rs` | window partition and merge |
-//! | `attention.rs` | a whole window attention |
+//! | `attention/` | a whole window attention |
 //! | `block.rs` | a whole i2RMB block |
 
 mod attention;
