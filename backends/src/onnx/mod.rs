@@ -26,6 +26,8 @@ mod lower;
 mod operators;
 mod proto;
 mod read;
+#[cfg(test)]
+mod tests;
 
 use emoc_ir::{Diagnostic, Dim, Graph, Result, Shape, Value, Verified};
 use prost::Message;
@@ -108,7 +110,6 @@ pub fn emit(graph: &Verified, options: &Options) -> Result<Vec<u8>> {
                 .map(|&id| value_info(graph, &graph.node(id).name, id.into()))
                 .collect(),
             output,
-            value_info: Vec::new(),
         }),
         opset_import: vec![OperatorSetIdProto {
             domain: String::new(),

@@ -42,7 +42,8 @@ pub struct StringStringEntryProto {
     pub value: String,
 }
 
-/// Nodes in topological order, weights, and the types of inputs, outputs and named values.
+/// Nodes in topological order, weights, and the types of inputs and outputs. Types of
+/// other values are left to the reader's shape inference, which finds them all.
 #[derive(Clone, PartialEq, Message)]
 pub struct GraphProto {
     #[prost(message, repeated, tag = "1")]
@@ -55,8 +56,6 @@ pub struct GraphProto {
     pub input: Vec<ValueInfoProto>,
     #[prost(message, repeated, tag = "12")]
     pub output: Vec<ValueInfoProto>,
-    #[prost(message, repeated, tag = "13")]
-    pub value_info: Vec<ValueInfoProto>,
 }
 
 /// One operator call.

@@ -164,7 +164,7 @@ mod tests {
     use super::*;
     use crate::onnx::{Options, emit};
 
-    /// `%b` scales its input by a weight.
+    /// Every node scales its input by a weight.
     const GRAPH: &str = "graph g {
   %input = input : f32[1, 2, 3, 3]
   %stage1.0.a = layer_scale(%input) [gamma] : f32[1, 2, 3, 3]
@@ -174,15 +174,15 @@ mod tests {
 }
 
 weights {
-  @stage1.0.a.gamma : f32[2]
-  @stage1.1.b.gamma : f32[2]
+  @stage1.0.a.gamma : f32[1, 2, 1, 1]
+  @stage1.1.b.gamma : f32[1, 2, 1, 1]
 }
 ";
 
     fn emitted(gamma: f32, block_outputs: bool) -> Vec<u8> {
         let mut graph = emoc_ir::parse(GRAPH).expect("a graph");
         for key in ["stage1.0.a.gamma", "stage1.1.b.gamma"] {
-            let weight = emoc_ir::Weight::owned(&[2], vec![gamma; 2]);
+            let weight = emoc_ir::Weight::owned(&[1, 2, 1, 1], vec![gamma; 2]);
             graph.weights.insert(key, weight);
         }
         let options = Options {
@@ -211,14 +211,12 @@ weights {
     fn weights_move_between_files_of_one_graph() {
         let mixed = with_weights_of(&emitted(1.0, true), &emitted(2.0, false));
         assert_eq!(mixed.expect("the same graph"), emitted(2.0, true));
-        let other = GRAPH
-            .replace("f32[2]", "f32[3]")
-            .replace("f32[1, 2,", "f32[1, 3,");
+        let other = GRAPH.replace("f32[1, 2,", "f32[1, 3,");
         let mut graph = emoc_ir::parse(&other).expect("a graph");
         for key in ["stage1.0.a.gamma", "stage1.1.b.gamma"] {
             graph
                 .weights
-                .insert(key, emoc_ir::Weight::owned(&[3], vec![1.0; 3]));
+                .insert(key, emoc_ir::Weight::owned(&[1, 3, 1, 1], vec![1.0; 3]));
         }
         let wider = emit(&graph.verify().expect("well-formed"), &Options::default());
         let fault = with_weights_of(&emitted(1.0, true), &wider.expect("bytes"));
