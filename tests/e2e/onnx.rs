@@ -8,8 +8,9 @@ use emoc_frontend::{
     emo2::{self, Geometry, Hints, Model},
 };
 use emoc_ir::{
-    Dim, Result, Verified,
-    ops::Attention,
+    Dim, Graph, Result, Verified, Weight,
+    ops::{Attention, decompose_all},
+    parse,
     reference::{Precision, Tensor, evaluate, evaluate_values},
     seeded,
 };
@@ -107,6 +108,53 @@ fn tiny(input_size: [usize; 2], batch: Dim) -> Model {
 fn pictures(batch: usize, [height, width]: [usize; 2]) -> Tensor {
     let shape = [batch, 3, height, width];
     Tensor::from_f32(&shape, &seeded::values("input", &shape, 0))
+}
+
+/// Small graphs under headings `=== <what>`, their weights filled with the seeded values.
+fn op_cases() -> Vec<(String, Graph)> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../backends/src/onnx");
+    let text = std::fs::read_to_string(folder.join("cases.emir")).expect("the cases");
+    let cases = text.split("\n=== ").skip(1).map(|case| {
+        let (name, body) = case.split_once('\n').expect("a graph under the heading");
+        let mut graph = parse(body).unwrap_or_else(|e| panic!("{name}: {e}"));
+        let declared = graph.weights.iter();
+        let declared: Vec<_> = declared.map(|(k, w)| (k.to_string(), w.dims())).collect();
+        for (key, dims) in declared {
+            let values = seeded::values(&key, &dims, 0);
+            graph.weights.insert(key, Weight::owned(&dims, values));
+        }
+        (name.to_string(), graph)
+    });
+    cases.collect()
+}
+
+/// Every op with every attribute a lowering looks at, whole and decomposed.
+#[test]
+fn every_op() {
+    for (name, graph) in op_cases() {
+        let plain = decompose_all(&graph, |_| true).expect("plain ops");
+        let input = graph.ty(graph.inputs()[0]).shape.clone();
+        let batches = match input.0[0] {
+            Dim::Fixed(n) => vec![n],
+            Dim::Batch(_) => vec![1, 3],
+        };
+        for (version, graph) in [("whole", graph), ("decomposed", plain)] {
+            let graph = graph.verify().unwrap_or_else(|e| panic!("{name}: {e}"));
+            for &batch in &batches {
+                let shape = input.resolve(batch);
+                let input = Tensor::from_f32(&shape, &seeded::values("input", &shape, 0));
+                let expected = reference_outputs(&graph, &input);
+                for opset in [17, 20, 23] {
+                    let options = Options {
+                        opset,
+                        ..Options::default()
+                    };
+                    let what = format!("{name}: {version}, batch {batch}, opset {opset}");
+                    check_runtimes(&what, &graph, &options, &input, &expected);
+                }
+            }
+        }
+    }
 }
 
 #[test]
