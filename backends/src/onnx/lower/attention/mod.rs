@@ -234,11 +234,9 @@ impl Lowering<'_> {
     }
 
     /// The sum of the groupings' results, as rows.
-    fn sum_rows(&mut self, plan: &Plan, terms: &[String]) -> String {
-        let sum = match terms {
-            [close, remote] => self.builder.add(&plan.part("sum"), close, remote),
-            _ => terms.concat(),
-        };
+    fn sum_rows(&mut self, plan: &Plan, terms: Vec<String>) -> String {
+        let add = |a: String, b: String| self.builder.add(&plan.part("sum"), &a, &b);
+        let sum = terms.into_iter().reduce(add).unwrap_or_default();
         let dims = plan.wide().dims(Layout::Rows);
         self.builder.reshape(plan.name, &sum, &dims)
     }

@@ -24,10 +24,8 @@ impl Lowering<'_> {
         let first = by_token(plan, 0);
         let indices = self.row_indices(plan, &format!("into_{}", word(plan.groupings[0])), &first);
         let rows = self.builder.gather(&plan.part("rows"), &rows, &indices, 0);
-        let qkv = plan
-            .projections
-            .each_ref()
-            .map(|p| self.project(plan, p, &rows));
+        let project = |p| self.project(plan, p, &rows);
+        let qkv = plan.projections.each_ref().map(project);
         let mut terms = vec![self.attend_by_token(plan, 0, &qkv)];
         if let Some(&grouping) = plan.groupings.get(1) {
             // Where the rows of the second grouping are in the order of the first.
@@ -35,15 +33,14 @@ impl Lowering<'_> {
             let order: Vec<_> = by_token(plan, 1).iter().map(|&row| places[row]).collect();
             let what = format!("{}_to_{}", word(plan.groupings[0]), word(grouping));
             let indices = self.row_indices(plan, &what, &order);
-            let mut parts = ["q", "k", "v"].into_iter();
-            let qkv = qkv.each_ref().map(|rows| {
-                let part = parts.next().unwrap_or_default();
+            let qkv = std::array::from_fn(|i| {
+                let part = plan.projections[i].part;
                 let name = plan.part(&format!("{}.{part}.rows", word(grouping)));
-                self.builder.gather(&name, rows, &indices, 0)
+                self.builder.gather(&name, &qkv[i], &indices, 0)
             });
             terms.push(self.attend_by_token(plan, 1, &qkv));
         }
-        Ok(self.sum_rows(plan, &terms))
+        Ok(self.sum_rows(plan, terms))
     }
 
     fn row_indices(&mut self, plan: &Plan, what: &str, rows: &[usize]) -> String {
@@ -57,16 +54,15 @@ impl Lowering<'_> {
         let grouping = plan.groupings[number];
         let part = |part: &str| plan.part(&format!("{}.{part}", word(grouping)));
         let (tokens, batch) = (plan.tokens(), plan.windows() * plan.op.heads);
-        let mut heads = plan.projections.iter().zip(qkv).map(|(p, rows)| {
+        let [q, k, v] = std::array::from_fn(|i| {
+            let p = &plan.projections[i];
             let dims = [tokens, batch, plan.head(p)].map(Dim::Fixed);
-            let view = self.builder.reshape(&part(p.part), rows, &dims);
+            let view = self.builder.reshape(&part(p.part), &qkv[i], &dims);
             // q and v [windows·heads, tokens, d], k [windows·heads, d, tokens].
             let perm = if p.part == "k" { [1, 2, 0] } else { [1, 0, 2] };
             let name = part(&format!("{}.transpose", p.part));
             self.builder.transpose(&name, &view, &perm)
         });
-        let [q, k, v] = [(); 3].map(|()| heads.next().unwrap_or_default());
-        drop(heads);
         let probabilities = self.probabilities(&plan.part(word(grouping)), &q, &k);
         let y = self.builder.matmul(&part("mix"), &probabilities, &v);
         let y = self.counted(plan, y);

@@ -47,7 +47,7 @@ impl Lowering<'_> {
         let terms: Vec<_> = (0..plan.groupings.len())
             .map(|number| self.gather_from_windows(plan, number, &y))
             .collect();
-        Ok(self.sum_rows(plan, &terms))
+        Ok(self.sum_rows(plan, terms))
     }
 
     /// Adds a row of zeros after the pixels of every image: the padded token.
