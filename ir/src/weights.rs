@@ -195,17 +195,11 @@ impl Weight {
             }
         }
     }
-
-    /// Whether both certainly have the same elements: shared data, or equal type and digest.
-    /// Two declared without a digest may differ.
-    pub fn same(&self, other: &Self) -> bool {
-        let declared = matches!(self.data, Data::Declared(None));
-        self == other && !declared
-    }
 }
 
-/// Equal as far as the text form tells: the same data, or equal type and digest, also none. A
-/// weight that cannot be read equals only itself.
+/// Equal as far as the text form tells: the same data, or equal type and digest. Two weights
+/// declared without a digest are equal too: no pass may take them for the same tensor. A weight
+/// that cannot be read equals only itself.
 impl PartialEq for Weight {
     fn eq(&self, other: &Self) -> bool {
         let shared = match (&self.data, &other.data) {

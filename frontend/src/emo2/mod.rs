@@ -1,7 +1,7 @@
 //! The EMO family: from weights and a few numbers to a graph.
 //!
 //! [`from_state_dict`] and [`seeded`] are the two ways to a [`Model`]; both build the same
-//! modules ([`build`]).
+//! modules (`build.rs`).
 
 mod build;
 mod config;

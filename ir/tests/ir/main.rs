@@ -1,5 +1,6 @@
 //! Tests of the graph: text form, shape rules, verifier, patches, reference evaluator, fused ops.
 
+mod evaluator;
 mod fused;
 mod generate;
 mod operators;

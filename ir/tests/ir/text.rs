@@ -7,7 +7,7 @@ use emoc_ir::{
 };
 use proptest::prelude::*;
 
-use crate::generate::{ACTS, Weights, block_shape, graphs};
+use crate::generate::{ACTS, Weights, block_shape, graphs, grow};
 
 fn assert_round_trip(graph: &Graph) {
     let text = graph.to_string();
@@ -67,6 +67,47 @@ fn mutate(text: &mut String, place: usize, kind: u8, insert: &str) {
         // A digit here and there makes attributes and sizes that nearly fit.
         _ => *text = text.replacen(char::is_numeric, insert, 1 + place % 3),
     }
+}
+
+/// The generator leaves no op out.
+#[test]
+fn generated_graphs_use_every_op() {
+    let mut text = String::new();
+    for seed in 0..200u16 {
+        let choices: Vec<u16> = (0..160)
+            .map(|i: u16| (i + 1).wrapping_mul(40_503 + 2 * seed) >> 3)
+            .collect();
+        text += &grow(&choices, Weights::Mixed).to_string();
+    }
+    for op in [
+        "input",
+        "constant",
+        "conv2d",
+        "batch_norm",
+        "layer_norm",
+        "silu",
+        "gelu",
+        "layer_scale",
+        "add",
+        "scale",
+        "pad",
+        "crop",
+        "split",
+        "window_partition",
+        "window_merge",
+        "matmul",
+        "softmax",
+        "global_avg_pool",
+        "linear",
+        "window_attention",
+        "i2rmb",
+    ] {
+        let used = [" ", "("]
+            .iter()
+            .any(|after| text.contains(&format!(" = {op}{after}")));
+        assert!(used, "no generated graph has {op}");
+    }
+    assert!(text.contains("#1"), "no second output is read");
 }
 
 /// Every combination of attributes of the fused ops, which have the most.
