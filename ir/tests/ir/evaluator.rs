@@ -37,7 +37,11 @@ fn inputs_that_do_not_fit() {
     let silu = "silu(%x) : f32[2N, 1, 4, 4]";
     let [x, y] = [zeros(&[6, 1, 4, 4]), zeros(&[3, 3])];
     check(silu, &[x.clone(), y.clone()], Ok(&[6, 1, 4, 4]));
-    check(silu, std::slice::from_ref(&x), Err("2 inputs are needed, 1 given"));
+    check(
+        silu,
+        std::slice::from_ref(&x),
+        Err("2 inputs are needed, 1 given"),
+    );
     check(
         silu,
         &[x.clone(), zeros(&[2, 3])],
