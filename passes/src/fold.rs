@@ -190,3 +190,22 @@ pub(crate) fn for_each_node(
     }
     Ok(fired)
 }
+
+/// Replaces every match of `find`, users before their operands.
+pub(crate) fn replace_backward<Match>(
+    graph: &mut Graph,
+    find: impl Fn(&Graph, NodeId) -> Option<Match>,
+    replace: impl Fn(&mut Graph, NodeId, Match) -> Result<()>,
+) -> Result<usize> {
+    let mut fired = 0;
+    for id in graph.topological_order().into_iter().rev() {
+        if !graph.contains(id) {
+            continue;
+        }
+        if let Some(found) = find(graph, id) {
+            replace(graph, id, found)?;
+            fired += 1;
+        }
+    }
+    Ok(fired)
+}

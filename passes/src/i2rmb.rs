@@ -6,22 +6,11 @@ use emoc_ir::{
     ops::{Act, I2Rmb, Mixer, Op},
 };
 
-use crate::fold::{conv, is_closed, is_pointwise, kernel};
+use crate::fold::{conv, is_closed, is_pointwise, kernel, replace_backward};
 
+/// From the results backward, so that a residual sum is tried before its projection.
 pub(crate) fn run(graph: &mut Graph) -> Result<usize> {
-    let mut fired = 0;
-    // From the results backward, so that a residual sum is tried before its projection.
-    for id in graph.topological_order().into_iter().rev() {
-        if !graph.contains(id) {
-            continue;
-        }
-        let Some(found) = find(graph, id) else {
-            continue;
-        };
-        replace(graph, id, found)?;
-        fired += 1;
-    }
-    Ok(fired)
+    replace_backward(graph, find, replace)
 }
 
 struct Found {

@@ -6,22 +6,11 @@ use emoc_ir::{
     ops::{Act, Attention, Grouping, Op, WindowAttention, Windows},
 };
 
-use crate::fold::{conv, is_closed, is_pointwise};
+use crate::fold::{conv, is_closed, is_pointwise, replace_backward};
 
+/// From the results backward, so that a sum is tried before its terms.
 pub(crate) fn run(graph: &mut Graph) -> Result<usize> {
-    let mut fired = 0;
-    // From the results backward, so that a sum is tried before its terms.
-    for id in graph.topological_order().into_iter().rev() {
-        if !graph.contains(id) {
-            continue;
-        }
-        let Some(found) = find(graph, id) else {
-            continue;
-        };
-        replace(graph, id, found)?;
-        fired += 1;
-    }
-    Ok(fired)
+    replace_backward(graph, find, replace)
 }
 
 struct Found {
