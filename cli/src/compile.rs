@@ -231,3 +231,70 @@ impl Compiled<'_> {
         Ok(text)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::args::{Cli, Command};
+    use clap::Parser;
+    use emoc_ir::Kind;
+
+    fn args(flags: &str) -> CompileArgs {
+        let line = format!("emoc compile --variant 1M --input-size 64 {flags}");
+        match Cli::parse_from(line.split_whitespace()).command {
+            Command::Compile(args) => args,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn network(args: &CompileArgs) -> Network {
+        let network = network::load(&args.model, None, Need::Everything, &Ui::silent());
+        network.expect("a network")
+    }
+
+    /// A compiler that gets the windows wrong, as a stand-in for any defect of a pass or backend.
+    #[test]
+    fn a_disagreement_leaves_nothing_and_names_the_block() {
+        let ui = Ui::silent();
+        let (meant, made) = (args("--window 7"), args("--window 2"));
+        let (meant_network, made_network) = (network(&meant), network(&made));
+        let graph = made_network.model.graph.clone().verify().expect("a graph");
+        let optimised = pipeline::run(&made.pipeline, graph, &ui).expect("a graph");
+        let emission = Emission::of(&made, &made_network, None).expect("an emission");
+        let artifact = emission.emit(&optimised, false).expect("an artifact");
+
+        let faithful = &meant_network.model.graph;
+        let reference = Reference::evaluate(faithful, &ui).expect("a reference");
+        let mut runtimes = agreement::runtimes(&meant.runtime).expect("runtimes");
+        runtimes.truncate(1);
+        let instrumented = || emission.emit(&optimised, true);
+        let rows = agreement::judge(
+            &artifact,
+            faithful,
+            &reference,
+            &runtimes,
+            &instrumented,
+            &ui,
+        );
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("model.onnx");
+        let compiled = Compiled {
+            network: &meant_network,
+            optimised: &optimised,
+            rows: &rows.expect("verdicts"),
+            artifact: &artifact,
+            options: emission.options,
+            labels: None,
+        };
+        let outputs = Outputs::prepare(&path, None, false, &ui).expect("a folder to write to");
+        let error = compiled.finish(outputs, &ui).expect_err("a disagreement");
+        assert_eq!(error.kind, Kind::Disagreement, "{error}");
+        let expected = "the first divergence is at the end of block `stage3.1` (`stage3.0` still";
+        assert!(error.to_string().contains(expected), "{error}");
+        assert!(error.message.ends_with("nothing was written"), "{error}");
+        let left = std::fs::read_dir(folder.path())
+            .expect("the folder")
+            .count();
+        assert_eq!(left, 0, "files are left behind");
+    }
+}

@@ -6,7 +6,7 @@ use emoc_frontend::{
     Checkpoint, Choice, Entry, Origin, StateDict, Tensor,
     emo2::{self, Architecture, Geometry, Hints, Model, Variant},
 };
-use emoc_ir::{DType, Diagnostic, Dim, Result, seeded};
+use emoc_ir::{DType, Diagnostic, Dim, Result, Weight, seeded};
 use serde::Serialize;
 
 use crate::{args::ModelArgs, ui::Ui};
@@ -74,6 +74,8 @@ pub struct Network {
 pub enum Need {
     /// Types and costs.
     Structure,
+    /// The same, and digests of the weights: they are read one by one and let go again.
+    Digests,
     /// The weights too.
     Everything,
 }
@@ -116,8 +118,12 @@ fn from_checkpoint(args: &ModelArgs, path: &Path, need: Need, ui: &Ui) -> Result
         Need::Everything => {
             emo2::from_state_dict(&state_dict, &hints, geometry, args.allow_nonfinite)
         }
-        Need::Structure => emo2::architecture(&state_dict, &hints)
+        Need::Structure | Need::Digests => emo2::architecture(&state_dict, &hints)
             .and_then(|architecture| emo2::declared(architecture, geometry)),
+    };
+    let model = match need {
+        Need::Digests => model.and_then(|model| with_digests(model, &state_dict)),
+        Need::Structure | Need::Everything => model,
     };
     let origin = state_dict.origin();
     Ok(Network {
@@ -136,6 +142,18 @@ fn from_checkpoint(args: &ModelArgs, path: &Path, need: Need, ui: &Ui) -> Result
         window_by_default,
         entries: checkpoint.entries().to_vec(),
     })
+}
+
+/// Gives declared weights the digests that a printed graph shows.
+fn with_digests(mut model: Model, state_dict: &StateDict) -> Result<Model> {
+    for (key, tensor) in state_dict.iter() {
+        if model.graph.weights.contains(key) {
+            let weight = Weight::owned(tensor.shape(), tensor.to_f32()?);
+            let declared = Weight::declared(weight.ty().clone(), weight.digest()?);
+            model.graph.weights.insert(key, declared);
+        }
+    }
+    Ok(model)
 }
 
 /// The identity of a checkpoint file.

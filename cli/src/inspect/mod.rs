@@ -63,7 +63,7 @@ impl<'a> EntryRow<'a> {
 
 fn checkpoint(args: &InspectArgs, path: Option<&Path>, ui: &Ui) -> Result<()> {
     let need = if args.graph {
-        Need::Everything
+        Need::Digests
     } else {
         Need::Structure
     };

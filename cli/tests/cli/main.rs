@@ -1,0 +1,54 @@
+//! The command line as a user meets it.
+
+#![allow(clippy::print_stdout, reason = "tests say visibly what they skip")]
+
+mod agreement;
+mod commands;
+mod writing;
+
+use std::{
+    path::Path,
+    process::{Command, Output},
+};
+
+/// Compiles in a fraction of a second.
+const COMPILE: &str = "compile --variant 1M --target onnx --input-size 64";
+
+/// `emoc` with these arguments, split at spaces, in a folder.
+fn command(folder: &Path, arguments: &str) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_emoc"));
+    command
+        .args(arguments.split_whitespace())
+        .current_dir(folder)
+        .env_remove("ORT_DYLIB_PATH");
+    command
+}
+
+fn emoc(folder: &Path, arguments: &str) -> Output {
+    command(folder, arguments).output().expect("emoc starts")
+}
+
+fn fixture(name: &str) -> String {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures");
+    folder.join(name).display().to_string()
+}
+
+fn stdout(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// Names of everything in a folder, in order.
+fn names(folder: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(folder).expect("a folder");
+    let name = |entry: std::io::Result<std::fs::DirEntry>| {
+        let name = entry.expect("an entry").file_name();
+        name.to_string_lossy().into_owned()
+    };
+    let mut names: Vec<_> = entries.map(name).collect();
+    names.sort();
+    names
+}
