@@ -112,8 +112,6 @@ pub enum Command {
 pub struct CompileArgs {
     #[command(flatten)]
     pub checkpoint: CheckpointArg,
-    #[command(flatten)]
-    pub model: ModelArgs,
     /// What to compile to
     #[arg(long, value_enum, default_value_t = Target::Onnx)]
     pub target: Target,
@@ -127,6 +125,8 @@ pub struct CompileArgs {
     /// Class names, one a line, to be stored in the artifact
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub labels: Option<PathBuf>,
+    #[command(flatten)]
+    pub model: ModelArgs,
     #[command(flatten)]
     pub onnx: OnnxArgs,
     #[command(flatten)]
@@ -183,14 +183,14 @@ pub struct InspectArgs {
     /// A checkpoint (.pth, .pt, .safetensors) or an artifact (.onnx)
     #[arg(value_hint = ValueHint::FilePath, required_unless_present = "variant")]
     pub file: Option<PathBuf>,
-    #[command(flatten)]
-    pub model: ModelArgs,
     /// Print the network's graph (.emir)
     #[arg(long, conflicts_with = "tensors")]
     pub graph: bool,
     /// List every tensor of any checkpoint, EMOv2 or not
     #[arg(long, requires = "file")]
     pub tensors: bool,
+    #[command(flatten)]
+    pub model: ModelArgs,
 }
 
 #[derive(Debug, Args)]
@@ -200,11 +200,11 @@ pub struct CheckArgs {
     pub artifact: PathBuf,
     #[command(flatten)]
     pub checkpoint: CheckpointArg,
-    #[command(flatten)]
-    pub model: ModelArgs,
     /// Compare the end of every block, not the outputs alone
     #[arg(long)]
     pub per_block: bool,
+    #[command(flatten)]
+    pub model: ModelArgs,
     #[command(flatten)]
     pub runtime: RuntimeArgs,
 }

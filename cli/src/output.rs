@@ -96,7 +96,10 @@ impl Outputs {
             }
             refuse_special(path)?;
         }
-        refuse_foreign(artifact, &manifest, &folder, force)?;
+        {
+            let _locked = lock(&folder);
+            refuse_foreign(artifact, &manifest, &folder, force)?;
+        }
         for path in leftovers(&folder) {
             let path = path.display();
             ui.warn(format_args!(
@@ -136,20 +139,25 @@ impl Outputs {
         let mut beside = Staging::create(&self.folder, &self.manifest)?;
         beside.fill(manifest, &self.manifest)?;
 
-        let failed = |error| Diagnostic::io("write", &self.artifact, &error);
-        let folder = File::open(&self.folder).map_err(failed)?;
-        // Two runs at once must not mix their files. Where a folder cannot be locked, as on some
-        // network file systems, they can: then the manifest's digest tells.
-        let _locked = folder.lock();
+        let locked = lock(&self.folder);
         // Something may have come there in the meantime.
         refuse_foreign(&self.artifact, &self.manifest, &self.folder, self.force)?;
         let staged = staged();
         self.staging.rename(&self.artifact)?;
         beside.rename(&self.manifest)?;
-        folder.sync_all().map_err(failed)?;
         drop(staged);
-        Ok(())
+        let synced = locked.and_then(|folder| folder.sync_all());
+        synced.map_err(|error| Diagnostic::io("write", &self.artifact, &error))
     }
+}
+
+/// Opens a folder and holds its lock as long as it is open: two runs at once must not mix their
+/// files. Where a folder cannot be locked, as on some network file systems, they can, and then
+/// the manifest's digest tells.
+fn lock(folder: &Path) -> std::io::Result<File> {
+    let folder = File::open(folder)?;
+    let _locked = folder.lock();
+    Ok(folder)
 }
 
 /// A temporary file that is removed unless it is renamed.
