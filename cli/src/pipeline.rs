@@ -29,11 +29,7 @@ pub fn check(args: &PipelineArgs) -> Result<()> {
             let message = format!("{flag} {name} and --passes none contradict each other");
             return Err(Diagnostic::usage(message));
         }
-        if find(name).is_none() {
-            let names: Vec<_> = PIPELINE.iter().map(|pass| pass.name).collect();
-            return Err(Diagnostic::usage(format!("there is no pass `{name}`"))
-                .help(format!("the passes, in order, are {}", names.join(", "))));
-        }
+        find(name)?;
     }
     let place = |name: &str| PIPELINE.iter().position(|pass| pass.name == name);
     if let (Some(print), Some(stop)) = (print, stop)

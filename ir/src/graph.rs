@@ -51,6 +51,12 @@ impl Node {
     pub fn weight(&self, slot: &str) -> Option<&str> {
         self.weights.get(slot).map(String::as_str)
     }
+
+    /// All weights as the `(slot, key)` pairs that [`Graph::add`] takes.
+    pub fn weight_pairs(&self) -> Vec<(&str, &str)> {
+        let pairs = self.weights.iter();
+        pairs.map(|(slot, key)| (*slot, key.as_str())).collect()
+    }
 }
 
 /// Data flow from one node's output to another's input.

@@ -4,6 +4,8 @@
 //! arithmetic is single float32 operations), so results can be compared with outputs that the
 //! original PyTorch model computed from the same rule.
 
+use crate::{Graph, Weight};
+
 /// The elements of the tensor `key` with this shape, in row-major order.
 ///
 /// The kind of tensor, read off the key, sets mean and spread: a norm's weight is `1 ± 0.2`,
@@ -16,6 +18,18 @@ pub fn values(key: &str, shape: &[usize], seed: u64) -> Vec<f32> {
     (0..count)
         .map(|_| offset + spread * signed_unit(splitmix64(&mut state)))
         .collect()
+}
+
+/// Gives every weight of a graph its seeded values, for example after parsing.
+pub fn fill(graph: &mut Graph, seed: u64) {
+    let weights = graph.weights.iter();
+    let declared: Vec<_> = weights
+        .map(|(key, weight)| (key.to_string(), weight.dims()))
+        .collect();
+    for (key, dims) in declared {
+        let values = values(&key, &dims, seed);
+        graph.weights.insert(key, Weight::owned(&dims, values));
+    }
 }
 
 /// Centre and half-width of the values of a tensor.

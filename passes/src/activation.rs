@@ -20,11 +20,7 @@ pub(crate) fn run(graph: &mut Graph) -> Result<usize> {
         };
         let node = graph.node(before).clone();
         let operands = graph.operands(before);
-        let weights: Vec<_> = node
-            .weights
-            .iter()
-            .map(|(s, key)| (*s, key.as_str()))
-            .collect();
+        let weights = node.weight_pairs();
         let mut patch = Patch::replacing(graph, &[before, id]);
         let op = Op::Conv2d(Conv2d { act, ..plain });
         let fused = patch.add(&node.name, op, &operands, &weights)?;

@@ -105,8 +105,18 @@ pub const PIPELINE: &[Pass] = &[
 ];
 
 /// The pass of this name.
-pub fn find(name: &str) -> Option<&'static Pass> {
-    PIPELINE.iter().find(|pass| pass.name == name)
+///
+/// # Errors
+/// There is none; the names of all are listed.
+pub fn find(name: &str) -> Result<&'static Pass> {
+    PIPELINE
+        .iter()
+        .find(|pass| pass.name == name)
+        .ok_or_else(|| {
+            let names: Vec<_> = PIPELINE.iter().map(|pass| pass.name).collect();
+            Diagnostic::usage(format!("there is no pass `{name}`"))
+                .help(format!("the passes, in order, are {}", names.join(", ")))
+        })
 }
 
 /// Runs the pipeline, or its beginning up to and including the pass `stop_after`. The verifier
@@ -120,13 +130,7 @@ pub fn optimise(
     stop_after: Option<&str>,
     observe: &mut dyn FnMut(&Pass, usize, &Verified),
 ) -> Result<Verified> {
-    if let Some(name) = stop_after
-        && find(name).is_none()
-    {
-        let names: Vec<_> = PIPELINE.iter().map(|pass| pass.name).collect();
-        return Err(Diagnostic::usage(format!("there is no pass `{name}`"))
-            .help(format!("the passes are {}", names.join(", "))));
-    }
+    stop_after.map(find).transpose()?;
     let mut graph = graph;
     for pass in PIPELINE {
         let mut edited = graph.into_inner();

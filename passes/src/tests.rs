@@ -61,17 +61,11 @@ fn check(pass: &str) {
 /// Parses a case and fills its weights.
 fn filled(text: &str) -> Result<Verified> {
     let mut graph = parse(text)?;
-    let declared: Vec<_> = graph
-        .weights
-        .iter()
-        .map(|(key, weight)| (key.to_string(), weight.dims()))
-        .collect();
-    for (key, dims) in declared {
-        let values = match key.as_str() {
-            "zero" => vec![0.0; dims.iter().product()],
-            _ => seeded::values(&key, &dims, 0),
-        };
-        graph.weights.insert(key, Weight::owned(&dims, values));
+    seeded::fill(&mut graph, 0);
+    if let Ok(zero) = graph.weights.get("zero") {
+        let dims = zero.dims();
+        let zeros = vec![0.0; dims.iter().product()];
+        graph.weights.insert("zero", Weight::owned(&dims, zeros));
     }
     graph.verify()
 }

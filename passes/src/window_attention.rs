@@ -32,25 +32,12 @@ struct Term {
 }
 
 fn find(graph: &Graph, root: NodeId) -> Option<Found> {
-    let mut matched = vec![root];
-    let mut sum = root;
-    let crop = match graph.node(root).op {
-        Op::Crop { height, width } => {
-            sum = graph.operands(root)[0].node;
-            matched.push(sum);
-            Some([height, width])
-        }
-        _ => None,
+    let (sum, crop) = match graph.node(root).op {
+        Op::Crop { height, width } => (graph.operands(root)[0].node, Some([height, width])),
+        _ => (root, None),
     };
-    let mut terms = Vec::new();
-    match graph.node(sum).op {
-        Op::Add => {
-            for operand in graph.operands(sum) {
-                terms.push(term(graph, operand.node)?);
-            }
-        }
-        _ => terms.push(term(graph, sum)?),
-    }
+    let mut terms = terms_of(graph, sum)?;
+    let mut matched = vec![root, sum];
     matched.extend(terms.iter().flat_map(|term| term.matched.iter().copied()));
     let attention = attention_of(graph, sum, &terms)?;
     let Term {
@@ -63,16 +50,11 @@ fn find(graph: &Graph, root: NodeId) -> Option<Found> {
 
     let qk = graph.operands(split)[0].node;
     let half = graph.ty(split).shape.0[1];
-    let halves = (0..2).all(|output| {
-        graph
-            .ty(Value {
-                node: split,
-                output,
-            })
-            .shape
-            .0[1]
-            == half
-    });
+    let second = Value {
+        node: split,
+        output: 1,
+    };
+    let halves = graph.ty(second).shape.0[1] == half;
     let projections = is_pointwise(graph, qk) && is_pointwise(graph, v);
     if !halves || !projections || conv(graph, qk)?.act != Act::None {
         return None;
@@ -100,6 +82,17 @@ fn find(graph: &Graph, root: NodeId) -> Option<Found> {
         matched,
     };
     is_closed(graph, &found.matched, root).then_some(found)
+}
+
+/// The attentions that a node sums, or the one that it merges.
+fn terms_of(graph: &Graph, sum: NodeId) -> Option<Vec<Term>> {
+    match graph.node(sum).op {
+        Op::Add => {
+            let operands = graph.operands(sum).into_iter();
+            operands.map(|operand| term(graph, operand.node)).collect()
+        }
+        _ => term(graph, sum).map(|term| vec![term]),
+    }
 }
 
 /// Which attention the terms make up, if they share their projections and windows.

@@ -35,8 +35,7 @@
 //!
 //! One exception, found by experiment: Pillow 13.0 resizes vertically first when the height loses
 //! more than twice as many pixels as the width, that is pictures reduced and over twice as tall.
-//! This crate resizes horizontally first always, as the Pillow of the published accuracies did
-//! (compared with 11.3). For such pictures the two releases differ from each other in 10 to 20 %
+//! This crate resizes horizontally first always, as Pillow 11.3 does (compared with it). For such pictures the two releases differ from each other in 10 to 20 %
 //! of the crop's bytes, by at most 3 levels.
 //!
 //! # Limits

@@ -8,7 +8,7 @@ use emoc_frontend::{
     emo2::{self, Geometry, Hints, Model},
 };
 use emoc_ir::{
-    Dim, Graph, Result, Verified, Weight,
+    Dim, Graph, Result, Verified,
     ops::{Attention, decompose_all},
     parse,
     reference::{Precision, Tensor, evaluate, evaluate_values},
@@ -117,12 +117,7 @@ fn op_cases() -> Vec<(String, Graph)> {
     let cases = text.split("\n=== ").skip(1).map(|case| {
         let (name, body) = case.split_once('\n').expect("a graph under the heading");
         let mut graph = parse(body).unwrap_or_else(|e| panic!("{name}: {e}"));
-        let declared = graph.weights.iter();
-        let declared: Vec<_> = declared.map(|(k, w)| (k.to_string(), w.dims())).collect();
-        for (key, dims) in declared {
-            let values = seeded::values(&key, &dims, 0);
-            graph.weights.insert(key, Weight::owned(&dims, values));
-        }
+        seeded::fill(&mut graph, 0);
         (name.to_string(), graph)
     });
     cases.collect()

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 
-use emoc_ir::{Verified, Weight, parse, seeded};
+use emoc_ir::{Verified, parse, seeded};
 use onnx_protobuf::{self as other, Message as _, tensor_shape_proto::dimension, type_proto};
 use prost::Message as _;
 
@@ -24,14 +24,7 @@ fn cases() -> Vec<(String, Verified)> {
 
 fn filled(text: &str) -> emoc_ir::Result<Verified> {
     let mut graph = parse(text)?;
-    let declared = graph.weights.iter();
-    let declared: Vec<_> = declared
-        .map(|(key, weight)| (key.to_string(), weight.dims()))
-        .collect();
-    for (key, dims) in declared {
-        let values = seeded::values(&key, &dims, 0);
-        graph.weights.insert(key, Weight::owned(&dims, values));
-    }
+    seeded::fill(&mut graph, 0);
     graph.verify()
 }
 

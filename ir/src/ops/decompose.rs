@@ -92,11 +92,7 @@ fn copy_node(into: &mut Graph, node: &Node, operands: &[Value]) -> Result<NodeId
     if node.op == Op::Input {
         return Ok(into.add_input(&node.name, node.outputs[0].clone())?.node);
     }
-    let weights: Vec<_> = node
-        .weights
-        .iter()
-        .map(|(slot, key)| (*slot, key.as_str()))
-        .collect();
+    let weights = node.weight_pairs();
     into.add(&node.name, node.op.clone(), operands, &weights)
 }
 
@@ -129,11 +125,7 @@ fn activated_conv(graph: &mut Graph, node: &Node, conv: &Conv2d, x: Value) -> Re
         act: Act::None,
         ..conv.clone()
     };
-    let weights: Vec<_> = node
-        .weights
-        .iter()
-        .map(|(slot, key)| (*slot, key.as_str()))
-        .collect();
+    let weights = node.weight_pairs();
     let name = format!("{}.conv", node.name);
     let conv_only = graph.add(&name, Op::Conv2d(plain), &[x], &weights)?;
     activation(
@@ -193,29 +185,7 @@ pub fn expand_attention(
         let pad = Op::Pad { bottom, right };
         map = graph.add(&format!("{name}.pad"), pad, &[x], &[])?.into();
     }
-    let qk = conv(
-        graph,
-        &format!("{name}.qk.conv"),
-        Conv2d::pointwise(),
-        map,
-        "qk",
-        &key,
-    )?;
-    let v = conv(
-        graph,
-        &format!("{name}.v.conv"),
-        Conv2d::pointwise(),
-        map,
-        "v",
-        &key,
-    )?;
-    let v = activation(graph, &format!("{name}.v.act"), op.act, v)?;
-    let half = size(graph, qk, 1) / 2;
-    let split = Op::Split {
-        sizes: vec![half, half],
-    };
-    let node = graph.add(&format!("{name}.qk.split"), split, &[qk], &[])?;
-    let qkv = [node.into(), Value { node, output: 1 }, v];
+    let qkv = project(graph, name, op, map, &key)?;
     let groupings: &[Grouping] = match op.attention {
         Attention::Close | Attention::CloseTwice => &[Grouping::Close],
         Attention::Remote => &[Grouping::Remote],
@@ -241,6 +211,26 @@ pub fn expand_attention(
             .into();
     }
     Ok(sum)
+}
+
+/// q, k and v of an image of whole windows.
+fn project(
+    graph: &mut Graph,
+    name: &str,
+    op: &WindowAttention,
+    map: Value,
+    key: &impl Fn(&str) -> Option<String>,
+) -> Result<[Value; 3]> {
+    let [qk, v] = ["qk", "v"].map(|slot| {
+        let path = format!("{name}.{slot}.conv");
+        conv(graph, &path, Conv2d::pointwise(), map, slot, key)
+    });
+    let (qk, v) = (qk?, v?);
+    let v = activation(graph, &format!("{name}.v.act"), op.act, v)?;
+    let half = graph.ty(qk).shape.0[1].resolve(1) / 2;
+    let sizes = vec![half, half];
+    let node = graph.add(&format!("{name}.qk.split"), Op::Split { sizes }, &[qk], &[])?;
+    Ok([node.into(), Value { node, output: 1 }, v])
 }
 
 /// Attention inside the windows of one grouping, back as an image.
@@ -309,29 +299,7 @@ fn expand_block(graph: &mut Graph, node: &Node, block: &I2Rmb, x: Value) -> Resu
             .add(&format!("{name}.norm"), norm, &[x], &affine)?
             .into();
     }
-    let wide = match &block.mixer {
-        Mixer::Expand(act) => {
-            let expand = Conv2d::pointwise();
-            let wide = conv(
-                graph,
-                &format!("{name}.expand"),
-                expand,
-                map,
-                "expand",
-                &key,
-            )?;
-            activation(graph, &format!("{name}.expand.act"), *act, wide)?
-        }
-        Mixer::Attention(op) => {
-            let attention = Op::WindowAttention(op.clone());
-            let slots = attention.slots().iter();
-            let slots: Vec<_> = slots
-                .filter_map(|s| Some((s.name, node.weight(s.name)?)))
-                .collect();
-            let attended = graph.add(&format!("{name}.attention"), attention, &[map], &slots)?;
-            attended.into()
-        }
-    };
+    let wide = mix(graph, node, &block.mixer, map)?;
     let depthwise = Conv2d {
         stride: block.stride,
         padding: block.padding,
@@ -366,4 +334,33 @@ fn expand_block(graph: &mut Graph, node: &Node, block: &I2Rmb, x: Value) -> Resu
             .into());
     }
     Ok(proj)
+}
+
+/// The expanded map: a 1x1 convolution and its activation, or window attention.
+fn mix(graph: &mut Graph, node: &Node, mixer: &Mixer, map: Value) -> Result<Value> {
+    let name = &node.name;
+    let key = |slot: &str| node.weight(slot).map(str::to_string);
+    match mixer {
+        Mixer::Expand(act) => {
+            let expand = Conv2d::pointwise();
+            let wide = conv(
+                graph,
+                &format!("{name}.expand"),
+                expand,
+                map,
+                "expand",
+                &key,
+            )?;
+            activation(graph, &format!("{name}.expand.act"), *act, wide)
+        }
+        Mixer::Attention(op) => {
+            let attention = Op::WindowAttention(op.clone());
+            let slots = attention.slots().iter();
+            let slots: Vec<_> = slots
+                .filter_map(|s| Some((s.name, node.weight(s.name)?)))
+                .collect();
+            let attended = graph.add(&format!("{name}.attention"), attention, &[map], &slots)?;
+            Ok(attended.into())
+        }
+    }
 }
