@@ -1,0 +1,68 @@
+//! Sixteen float32 at a time, on every instruction set.
+
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+mod portable;
+
+#[cfg(target_arch = "x86_64")]
+pub use avx2::Avx2;
+#[cfg(target_arch = "x86_64")]
+pub use avx512::Avx512;
+pub use portable::Portable;
+
+/// An instruction set that kernels are written for once, generically.
+///
+/// A value of the type is the proof that the CPU has the instructions: only [`Isa::dispatch`]
+/// makes one, inside a function compiled for them. Methods are inlined into that function, which
+/// is why each is `#[inline(always)]`, as every kernel must be.
+///
+/// [`Isa::dispatch`]: super::Isa::dispatch
+pub trait Simd: Copy {
+    /// Sixteen float32.
+    type V: Copy;
+
+    /// Rows of the largest tile that the registers hold: its accumulators are
+    /// `TILE_ROWS x TILE_PANELS` vectors.
+    const TILE_ROWS: usize;
+    /// Vectors side by side in that tile.
+    const TILE_PANELS: usize;
+
+    /// All lanes equal to `x`.
+    fn splat(self, x: f32) -> Self::V;
+    /// Sixteen consecutive values, of any alignment.
+    ///
+    /// # Safety
+    /// `p` is valid for reading sixteen values.
+    unsafe fn load(self, p: *const f32) -> Self::V;
+    /// Writes sixteen consecutive values, of any alignment.
+    ///
+    /// # Safety
+    /// `p` is valid for writing sixteen values.
+    unsafe fn store(self, p: *mut f32, v: Self::V);
+    /// `a + b`.
+    fn add(self, a: Self::V, b: Self::V) -> Self::V;
+    /// `a - b`.
+    fn sub(self, a: Self::V, b: Self::V) -> Self::V;
+    /// `a * b`.
+    fn mul(self, a: Self::V, b: Self::V) -> Self::V;
+    /// `a / b`.
+    fn div(self, a: Self::V, b: Self::V) -> Self::V;
+    /// `a * b + c`, rounded once where the instruction set can (not by [`Portable`]).
+    fn mul_add(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V;
+    /// `a` where `a < b`, otherwise `b`; so `b` where either is NaN.
+    fn min(self, a: Self::V, b: Self::V) -> Self::V;
+    /// `a` where `a > b`, otherwise `b`; so `b` where either is NaN.
+    fn max(self, a: Self::V, b: Self::V) -> Self::V;
+    /// To the nearest integer; ties to even where the instruction set can.
+    fn round(self, a: Self::V) -> Self::V;
+    /// `a * 2^n` for integral `n` in -126..=127 (others: unspecified).
+    fn scale_by_power(self, a: Self::V, n: Self::V) -> Self::V;
+    /// The square root, correctly rounded where the instruction set can.
+    fn sqrt(self, a: Self::V) -> Self::V;
+    /// The sum of the lanes, in a fixed order.
+    fn sum(self, a: Self::V) -> f32;
+    /// Rows become columns.
+    fn transpose(self, rows: [Self::V; 16]) -> [Self::V; 16];
+}

@@ -1,0 +1,143 @@
+//! Plain Rust over arrays of sixteen, for any target; compilers turn it into whatever vectors
+//! the target has.
+
+use super::Simd;
+
+/// No instruction set in particular.
+#[derive(Debug, Clone, Copy)]
+pub struct Portable;
+
+/// Sixteen float32.
+type V = [f32; 16];
+
+#[inline(always)]
+fn map(a: V, f: impl Fn(f32) -> f32) -> V {
+    let mut out = a;
+    for x in &mut out {
+        *x = f(*x);
+    }
+    out
+}
+
+#[inline(always)]
+fn zip(a: V, b: V, f: impl Fn(f32, f32) -> f32) -> V {
+    let mut out = a;
+    for (x, y) in out.iter_mut().zip(b) {
+        *x = f(*x, y);
+    }
+    out
+}
+
+/// The square root of one number, which `core` has no function for: Newton's iteration in
+/// float64 from a guess that halves the exponent, exact to the last bit of float32.
+#[inline(always)]
+fn square_root(x: f32) -> f32 {
+    if !(x > 0.0 && x < f32::INFINITY) {
+        return if x < 0.0 { f32::NAN } else { x };
+    }
+    let x = f64::from(x);
+    let mut root = f64::from_bits((x.to_bits() >> 1) + (0x3FF << 51));
+    for _ in 0..4 {
+        root = 0.5 * (root + x / root);
+    }
+    root as f32
+}
+
+impl Simd for Portable {
+    type V = V;
+
+    const TILE_ROWS: usize = 4;
+    const TILE_PANELS: usize = 1;
+
+    #[inline(always)]
+    fn splat(self, x: f32) -> V {
+        [x; 16]
+    }
+
+    #[inline(always)]
+    unsafe fn load(self, p: *const f32) -> V {
+        // SAFETY: the caller vouches for sixteen readable values.
+        unsafe { p.cast::<V>().read_unaligned() }
+    }
+
+    #[inline(always)]
+    unsafe fn store(self, p: *mut f32, v: V) {
+        // SAFETY: the caller vouches for sixteen writable values.
+        unsafe { p.cast::<V>().write_unaligned(v) }
+    }
+
+    #[inline(always)]
+    fn add(self, a: V, b: V) -> V {
+        zip(a, b, |x, y| x + y)
+    }
+
+    #[inline(always)]
+    fn sub(self, a: V, b: V) -> V {
+        zip(a, b, |x, y| x - y)
+    }
+
+    #[inline(always)]
+    fn mul(self, a: V, b: V) -> V {
+        zip(a, b, |x, y| x * y)
+    }
+
+    #[inline(always)]
+    fn div(self, a: V, b: V) -> V {
+        zip(a, b, |x, y| x / y)
+    }
+
+    #[inline(always)]
+    fn mul_add(self, a: V, b: V, c: V) -> V {
+        // Not `f32::mul_add`: without the instruction that is a slow library call.
+        zip(zip(a, b, |x, y| x * y), c, |x, y| x + y)
+    }
+
+    #[inline(always)]
+    fn min(self, a: V, b: V) -> V {
+        zip(a, b, |x, y| if x < y { x } else { y })
+    }
+
+    #[inline(always)]
+    fn max(self, a: V, b: V) -> V {
+        zip(a, b, |x, y| if x > y { x } else { y })
+    }
+
+    #[inline(always)]
+    fn round(self, a: V) -> V {
+        // Adding 1.5 * 2^23 leaves no fraction bits; exact for |x| < 2^22, the only range used.
+        const MAGIC: f32 = 12_582_912.0;
+        map(a, |x| (x + MAGIC) - MAGIC)
+    }
+
+    #[inline(always)]
+    fn scale_by_power(self, a: V, n: V) -> V {
+        zip(a, n, |x, n| {
+            // SAFETY-free cast: `n` is integral and small, or the result is unspecified.
+            let exponent = (n as i32).wrapping_add(127) as u32;
+            x * f32::from_bits(exponent.wrapping_shl(23))
+        })
+    }
+
+    #[inline(always)]
+    fn sqrt(self, a: V) -> V {
+        map(a, square_root)
+    }
+
+    #[inline(always)]
+    fn sum(self, a: V) -> f32 {
+        let mut width = 8;
+        let mut a = a;
+        while width > 0 {
+            for lane in 0..width {
+                a[lane] += a[lane + width];
+            }
+            width /= 2;
+        }
+        a[0]
+    }
+
+    #[inline(always)]
+    fn transpose(self, rows: [V; 16]) -> [V; 16] {
+        core::array::from_fn(|column| core::array::from_fn(|row| rows[row][column]))
+    }
+}

@@ -1,0 +1,1 @@
+//! Tests of `cpu/depthwise.rs`.

@@ -1,0 +1,10 @@
+//! Every kernel against the reference evaluator.
+
+mod support;
+
+mod attention;
+mod depthwise;
+mod head;
+mod layer_norm;
+mod pointwise;
+mod stem;
