@@ -25,6 +25,7 @@ mod math;
 
 mod attention;
 mod depthwise;
+mod expand;
 mod head;
 mod layer_norm;
 mod pointwise;
@@ -33,6 +34,7 @@ mod stem;
 pub use attention::{Attention, Grouping};
 pub use depthwise::Depthwise;
 pub use engine::Engine;
+pub use expand::Expansion;
 pub use head::{average_pool, unpack};
 pub use isa::Isa;
 pub use layer_norm::LayerNorm;
