@@ -1,5 +1,7 @@
 //! Reads the text form `.emir`; the grammar is described where it is [printed](crate::Graph).
 
+use std::borrow::Cow;
+
 use crate::{
     DType, Diagnostic, Dim, Graph, Result, Shape, TensorType, Value,
     ops::{AttributeValue, Op, from_text},
@@ -13,13 +15,8 @@ use crate::{
 /// The first line that is not understood, or whose node does not fit its operands.
 pub fn parse(text: &str) -> Result<Graph> {
     let mut parser = Parser::default();
-    let mut lines: Vec<(usize, Cursor)> = Vec::new();
-    for (number, line) in text.lines().enumerate() {
-        let code = line.split("//").next().unwrap_or_default().trim();
-        if !code.is_empty() {
-            lines.push((number + 1, Cursor(code)));
-        }
-    }
+    let lines = statements(text);
+    let lines: Vec<_> = lines.iter().map(|(n, line)| (*n, Cursor(line))).collect();
     // Nodes are typed as they are read, so the weights at the end are read first.
     let split = lines.iter().position(|(_, line)| line.0 == "weights {");
     let (body, weights) = lines.split_at(split.unwrap_or(lines.len()));
@@ -41,6 +38,35 @@ pub fn parse(text: &str) -> Result<Graph> {
         State::Inside => Err(Diagnostic::input("the text ends inside its graph")),
         State::Done => Ok(parser.graph),
     }
+}
+
+/// The statements of a text with the numbers of their first lines, without comments. A statement
+/// is a line, or as many as it takes to close its square brackets.
+fn statements(text: &str) -> Vec<(usize, Cow<'_, str>)> {
+    let mut statements: Vec<(usize, Cow<str>)> = Vec::new();
+    let mut open = 0;
+    for (number, line) in text.lines().enumerate() {
+        let code = line.split("//").next().unwrap_or_default().trim();
+        if code.is_empty() {
+            continue;
+        }
+        match statements.last_mut() {
+            Some((_, statement)) if open > 0 => {
+                let statement = statement.to_mut();
+                statement.push(' ');
+                statement.push_str(code);
+            }
+            _ => statements.push((number + 1, code.into())),
+        }
+        for c in code.chars() {
+            match c {
+                '[' => open += 1,
+                ']' if open > 0 => open -= 1,
+                _ => {}
+            }
+        }
+    }
+    statements
 }
 
 /// Where in a pair of braces the parser is.
@@ -127,13 +153,7 @@ impl Parser {
         if line.eat("[") {
             slots = line.list("]", |line| {
                 let slot = line.name()?;
-                let key = if line.eat("=") {
-                    line.expect("@")?;
-                    line.name()?.to_string()
-                } else {
-                    format!("{name}.{slot}")
-                };
-                Ok((slot, key))
+                Ok((slot, line.key(name, slot)?))
             })?;
         }
         let mut attributes = Vec::new();
@@ -191,7 +211,7 @@ impl Parser {
     }
 }
 
-/// The unread rest of a line.
+/// The unread rest of a statement.
 #[derive(Clone, Copy)]
 struct Cursor<'a>(&'a str);
 
@@ -247,6 +267,20 @@ impl<'a> Cursor<'a> {
         self.take_while("a name", |c| {
             c.is_ascii_alphanumeric() || "._-~".contains(c)
         })
+    }
+
+    /// The key of the weight in a slot of a node: nothing, `=.rest` or `=@key`.
+    fn key(&mut self, node: &str, slot: &str) -> Result<String> {
+        if !self.eat("=") {
+            return Ok(format!("{node}.{slot}"));
+        }
+        if self.0.starts_with('.') {
+            return Ok(format!("{node}{}", self.name()?));
+        }
+        if self.eat("@") {
+            return Ok(self.name()?.to_string());
+        }
+        Err(unexpected("`.` or `@` and a key", self.0))
     }
 
     fn int(&mut self) -> Result<usize> {

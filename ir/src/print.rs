@@ -17,15 +17,30 @@
 //!
 //! A node reads: its name, the op with its operands, the slots of its weights, attributes that
 //! differ from their defaults, and the types of its results. `%node#1` is a node's second result.
-//! A slot alone stands for the weight `<node>.<slot>`; any other key is spelt `slot=@key`.
+//!
+//! A weight's key is spelt as briefly as it can be. A slot alone stands for the key
+//! `<node>.<slot>`, `slot=.rest` for `<node>.rest`, and `slot=@key` for any key in full; the
+//! parser takes each of them everywhere. Where a line would be long, the slots that belong
+//! together have a line of their own: a statement goes on until its brackets are closed.
+//!
+//! ```text
+//!   %stage4.0 = i2rmb(%stage3.7) [
+//!     expand.weight=.eops.0.net.conv.weight.folded, expand.bias=.eops.0.net.conv.bias.folded,
+//!     local.weight=.conv_local.conv.weight.folded, local.bias=.conv_local.conv.bias.folded,
+//!     proj.weight=.proj.conv.weight.folded
+//!   ] eps=1e-6 act=gelu stride=2 padding=2 local_act=silu : f32[N, 180, 7, 7]
+//! ```
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 
 use crate::{
     Graph, Node, NodeId, Value,
     ops::{AttributeValue, to_text},
     tensor_type::list,
 };
+
+/// A node on a longer line is broken at its weights.
+const WIDTH: usize = 150;
 
 impl fmt::Display for Graph {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -75,39 +90,58 @@ impl Graph {
     fn write_node(&self, f: &mut fmt::Formatter<'_>, id: NodeId) -> fmt::Result {
         let node = self.node(id);
         let (mnemonic, attributes) = to_text(&node.op);
-        write!(f, "  %{} = {mnemonic}", node.name)?;
+        let mut head = format!("  %{} = {mnemonic}", node.name);
         let operands = self.operands(id);
         if !operands.is_empty() {
             let operands: Vec<_> = operands
                 .into_iter()
                 .map(|value| self.spell(value))
                 .collect();
-            write!(f, "({})", operands.join(", "))?;
+            let _ = write!(head, "({})", operands.join(", "));
         }
-        let slots: Vec<_> = node
-            .op
-            .slots()
-            .iter()
-            .filter_map(|slot| spell_weight(node, slot.name))
-            .collect();
-        if !slots.is_empty() {
-            write!(f, " [{}]", slots.join(", "))?;
-        }
+        let mut rest = String::new();
         for (name, value) in attributes {
-            write!(f, " {name}={value}")?;
+            let _ = write!(rest, " {name}={value}");
         }
-        writeln!(f, " : {}", list(&node.outputs))
+        let _ = write!(rest, " : {}", list(&node.outputs));
+        writeln!(
+            f,
+            "{head}{}{rest}",
+            weights_list(node, head.len() + rest.len())
+        )
     }
+}
+
+/// The weights of a node in brackets, on a line or several by what else is on the line.
+fn weights_list(node: &Node, others: usize) -> String {
+    let slots = node.op.slots().iter();
+    let slots: Vec<_> = slots
+        .filter_map(|slot| Some((slot.name, spell_weight(node, slot.name)?)))
+        .collect();
+    let join = |slots: &[(&str, String)]| {
+        let spelt: Vec<_> = slots.iter().map(|(_, spelt)| spelt.as_str()).collect();
+        spelt.join(", ")
+    };
+    if slots.is_empty() {
+        return String::new();
+    }
+    let line = format!(" [{}]", join(&slots));
+    if others + line.len() <= WIDTH {
+        return line;
+    }
+    // `qk.weight` and `qk.bias` are of one part.
+    let part = |name: &'static str| name.split_once('.').map(|(part, _)| part);
+    let lines = slots.chunk_by(|a, b| part(a.0) == part(b.0)).map(join);
+    format!(" [\n    {}\n  ]", lines.collect::<Vec<_>>().join(",\n    "))
 }
 
 fn spell_weight(node: &Node, slot: &str) -> Option<String> {
     let key = node.weight(slot)?;
-    let own = key
-        .strip_prefix(&node.name)
-        .and_then(|rest| rest.strip_prefix('.'));
-    Some(match own {
-        Some(own) if own == slot => slot.to_string(),
-        _ => format!("{slot}=@{key}"),
+    let rest = key.strip_prefix(&node.name);
+    Some(match rest.and_then(|rest| rest.strip_prefix('.')) {
+        Some(rest) if rest == slot => slot.to_string(),
+        Some(rest) => format!("{slot}=.{rest}"),
+        None => format!("{slot}=@{key}"),
     })
 }
 

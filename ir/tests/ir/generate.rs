@@ -153,8 +153,11 @@ impl Grower {
             if unusable || (!required && self.flip()) {
                 continue;
             }
-            let own = !self.flip();
-            let key = format!("{}{name}.{slot}", if own { "" } else { "elsewhere." });
+            let key = match self.pick(4) {
+                0 | 1 => format!("{name}.{slot}"),
+                2 => format!("{name}.inner.{slot}.folded"),
+                _ => format!("elsewhere.{name}.{slot}"),
+            };
             // The seeded rule makes a running variance positive by its key.
             let weight = self.weight(&key, &shape(slot));
             self.graph.weights.insert(&key, weight);

@@ -220,6 +220,45 @@ fn graphs_that_differ_are_not_equal() {
     check("  @w : f32[1] 0123456789ab\n", "");
 }
 
+/// Every way to spell a key is taken; the shortest is printed, broken where a line is long.
+#[test]
+fn keys_are_spelt_briefly() {
+    const LONG: &str =
+        "another.module.whose.path.is.certainly.long.enough.to.make.its.line.a.long.one.weight";
+    let check = |written: &str, printed: &str| {
+        let text = format!(
+            "graph g {{\n  %x = input : f32[N, 4, 8, 8]\n{written}\n  return r = \
+             %node.a\n}}\nweights {{\n  @{LONG} : f32[4, 4, 1, 1]\n  @node.a.bias : f32[4]\n  \
+             @node.a.inner.weight : f32[4, 4, 1, 1]\n  @node.ab : f32[4]\n}}\n"
+        );
+        let read = parse(&text).unwrap_or_else(|e| panic!("{e}\n{text}"));
+        let text = read.to_string();
+        let at = text.find("  %node.a").expect("the node");
+        let end = text.find("\n\n  return").expect("the end of the nodes");
+        assert_eq!(&text[at..end], printed, "{written}");
+        assert_round_trip(&read);
+    };
+    let node = |weights: &str| format!("  %node.a = conv2d(%x) [{weights}] : f32[N, 4, 8, 8]");
+    check(
+        &node("weight=@node.a.inner.weight, bias=@node.a.bias"),
+        &node("weight=.inner.weight, bias"),
+    );
+    check(
+        &node("weight= .inner.weight // a comment\n\n, bias=.bias"),
+        &node("weight=.inner.weight, bias"),
+    );
+    // A key that begins with the node's name and goes on with a letter is another module's.
+    let other = node("weight=.inner.weight, bias=@node.ab");
+    check(&other, &other);
+    let broken = format!(
+        "  %node.a = conv2d(%x) [\n    weight=@{LONG}, bias=@node.ab\n  ] stride=1 padding=0 \
+         groups=1 act=silu : f32[N, 4, 8, 8]"
+    );
+    let without_defaults = broken.replace("stride=1 padding=0 groups=1 ", "");
+    check(&broken.replace('\n', ""), &without_defaults);
+    check(&broken, &without_defaults);
+}
+
 #[test]
 fn malformed_text_is_refused_with_its_line() {
     let check = |text: &str, place: Option<usize>, expected: &str| {
@@ -351,8 +390,20 @@ fn malformed_text_is_refused_with_its_line() {
     inside(
         "  %y = conv2d(%x) [weight=c.weight] : f32[1]",
         1,
-        "expected `@`",
+        "expected `.` or `@` and a key",
     );
+    inside(
+        "  %y = conv2d(%x) [weight=.weight] : f32[1]",
+        1,
+        "no weight of this name",
+    );
+    // A statement of several lines is named by its first.
+    inside(
+        "\n  %c = conv2d(%x) [\n    weight=@c.weight\n  ] stride=0 : f32[1]",
+        2,
+        "stride",
+    );
+    inside("\n  %c = conv2d(%x) [\n    weight", 2, "expected `,`");
     inside(
         "  %c = conv2d(%x) [weight] stride=1 stride=1 : f32[1]",
         1,
