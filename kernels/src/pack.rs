@@ -46,7 +46,7 @@ impl Channels {
     }
 
     /// Where channel `index` stands.
-    const fn position(self, index: usize) -> usize {
+    pub const fn position(self, index: usize) -> usize {
         index / self.group * self.padded + index % self.group
     }
 }

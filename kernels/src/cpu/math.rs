@@ -23,6 +23,24 @@ impl Act {
             Act::Gelu => gelu(simd, x),
         }
     }
+
+    /// Applies the function in place to consecutive vectors of sixteen values.
+    ///
+    /// # Safety
+    /// `start` is valid for reading and writing `vectors` vectors.
+    #[inline(always)]
+    pub(super) unsafe fn over<S: Simd>(self, simd: S, start: *mut f32, vectors: usize) {
+        if self == Act::None {
+            return;
+        }
+        for vector in 0..vectors {
+            // SAFETY: the caller vouches for the vectors.
+            unsafe {
+                let at = start.add(vector * 16);
+                simd.store(at, self.apply(simd, simd.load(at)));
+            }
+        }
+    }
 }
 
 /// `e^x`.

@@ -1,6 +1,12 @@
 //! Products of packed maps with matrices: 1x1 convolutions and the classifier.
+//!
+//! A tile of the result, some pixels by one or two panels, stays in registers while the depth is
+//! walked once: of every channel one pixel value is broadcast to all lanes, and a panel's sixteen
+//! weights are one vector. Both operands are read in the order in which they lie in memory.
 
-use super::{Act, Engine};
+use core::{array::from_fn, ops::Range};
+
+use super::{Act, Engine, LANES, engine::Shared, isa::Kernel, panels, simd::Simd};
 
 /// A matrix product with bias and activation, for every pixel.
 #[derive(Debug, Clone, Copy)]
@@ -17,16 +23,200 @@ pub struct Pointwise {
     pub bias: usize,
 }
 
+/// Pixels of a task: their input stays in cache while the panels of the result are walked.
+const CHUNK: usize = 112;
+
+/// Output panels of a task: two share every broadcast where there are registers enough.
+const GROUP: usize = 2;
+
+/// Weights, in values, that stay in cache while the pixels are walked. More are walked once,
+/// and the pixels again for each of their panels.
+const RESIDENT: usize = 48 * 1024;
+
 impl Pointwise {
-    /// Writes the product with the packed map `input` to the packed map `output`.
+    /// Writes the product with the packed map `input` of `pixels` to the packed map `output`.
     pub fn run(&self, engine: &Engine, input: &[f32], pixels: usize, output: &mut [f32]) {
-        let _ = (engine, input, pixels, output);
-        unimplemented!()
+        self.over(engine, input, pixels, output, false);
     }
 
     /// Adds the product with `input` to `output`.
     pub fn add(&self, engine: &Engine, input: &[f32], pixels: usize, output: &mut [f32]) {
-        let _ = (engine, input, pixels, output);
-        unimplemented!()
+        self.over(engine, input, pixels, output, true);
+    }
+
+    fn over(&self, engine: &Engine, input: &[f32], pixels: usize, output: &mut [f32], add: bool) {
+        assert_eq!(input.len(), panels(self.inputs) * pixels * LANES);
+        assert_eq!(output.len(), panels(self.outputs) * pixels * LANES);
+        let groups = panels(self.outputs).div_ceil(GROUP);
+        let chunks = pixels.div_ceil(CHUNK);
+        let pixels_first = self.inputs * panels(self.outputs) * LANES > RESIDENT;
+        let output = Shared::new(output);
+        engine.run(groups * chunks, &mut [], |task, _| {
+            let (group, chunk) = match pixels_first {
+                true => (task / chunks, task % chunks),
+                false => (task % groups, task / groups),
+            };
+            let (panel, pixel) = (group * GROUP, chunk * CHUNK);
+            let tiles = Tiles {
+                layer: self,
+                engine,
+                panels: panel..panels(self.outputs).min(panel + GROUP),
+                pixels: CHUNK.min(pixels - pixel),
+                input: &input[pixel * LANES..],
+                input_stride: pixels * LANES,
+                // SAFETY: inside the map, whose length was checked.
+                output: unsafe { output.as_mut_ptr().add((panel * pixels + pixel) * LANES) },
+                output_stride: pixels * LANES,
+                add,
+            };
+            // SAFETY: no other task has these panels of these pixels.
+            unsafe { tiles.compute() };
+        });
+    }
+}
+
+/// The product for some pixels and some panels of the result.
+pub(super) struct Tiles<'a> {
+    pub layer: &'a Pointwise,
+    pub engine: &'a Engine<'a>,
+    /// Panels of the result.
+    pub panels: Range<usize>,
+    /// How many pixels.
+    pub pixels: usize,
+    /// The input's first panel from the first of the pixels on.
+    pub input: &'a [f32],
+    /// From a panel of the input to the next, in values.
+    pub input_stride: usize,
+    /// The first of the pixels in the first of the panels of the result.
+    pub output: *mut f32,
+    /// From a panel of the result to the next, in values.
+    pub output_stride: usize,
+    /// Whether the product is added to what `output` holds.
+    pub add: bool,
+}
+
+impl Tiles<'_> {
+    /// Computes them.
+    ///
+    /// # Safety
+    /// `output` is valid for the panels and pixels, and used by nobody else meanwhile.
+    pub unsafe fn compute(self) {
+        let Pointwise {
+            inputs, outputs, ..
+        } = *self.layer;
+        assert!(self.panels.end <= panels(outputs));
+        let last = (panels(inputs) - 1) * self.input_stride;
+        assert!(self.input.len() >= last + self.pixels * LANES);
+        self.engine.isa.dispatch(self);
+    }
+
+    /// Weights and biases of one panel of the result.
+    #[inline(always)]
+    fn weights(&self, panel: usize) -> (*const f32, *const f32) {
+        let Pointwise {
+            inputs,
+            weight,
+            bias,
+            ..
+        } = *self.layer;
+        let size = inputs * LANES;
+        let weights = self.engine.weights(weight + panel * size, size);
+        let biases = self.engine.weights(bias + panel * LANES, LANES);
+        (weights.as_ptr(), biases.as_ptr())
+    }
+
+    /// `C` panels from `panel` on, for all pixels.
+    #[inline(always)]
+    fn columns<S: Simd, const C: usize>(&self, simd: S, panel: usize) {
+        let mut pixel = 0;
+        while pixel < self.pixels {
+            let rows = rows(S::TILE_ROWS, self.pixels - pixel);
+            match rows {
+                14 if S::TILE_ROWS >= 14 => self.tile::<S, 14, C>(simd, panel, pixel),
+                7 if S::TILE_ROWS >= 7 => self.tile::<S, 7, C>(simd, panel, pixel),
+                6 if S::TILE_ROWS < 14 => self.tile::<S, 6, C>(simd, panel, pixel),
+                5 if S::TILE_ROWS < 14 => self.tile::<S, 5, C>(simd, panel, pixel),
+                4 => self.tile::<S, 4, C>(simd, panel, pixel),
+                3 if S::TILE_ROWS < 14 => self.tile::<S, 3, C>(simd, panel, pixel),
+                2 => self.tile::<S, 2, C>(simd, panel, pixel),
+                _ => self.tile::<S, 1, C>(simd, panel, pixel),
+            }
+            pixel += rows;
+        }
+    }
+
+    /// `R` pixels by `C` panels.
+    #[inline(always)]
+    fn tile<S: Simd, const R: usize, const C: usize>(&self, simd: S, panel: usize, pixel: usize) {
+        let inputs = self.layer.inputs;
+        let operands: [_; C] = from_fn(|column| self.weights(panel + column));
+        // SAFETY: `compute` and its caller vouch for the bounds of input and output, and slices
+        // of these lengths were taken of the weights.
+        unsafe {
+            let mut sums = [operands.map(|(_, biases)| simd.load(biases)); R];
+            let mut weights = operands.map(|(weights, _)| weights);
+            let mut input = self.input.as_ptr().add(pixel * LANES);
+            let mut left = inputs;
+            while left > 0 {
+                let depth = left.min(LANES);
+                for channel in 0..depth {
+                    let weights = weights.map(|start| simd.load(start.add(channel * LANES)));
+                    for (row, sums) in sums.iter_mut().enumerate() {
+                        let value = simd.splat(*input.add(row * LANES + channel));
+                        for (sum, weight) in sums.iter_mut().zip(weights) {
+                            *sum = simd.mul_add(value, weight, *sum);
+                        }
+                    }
+                }
+                weights = weights.map(|start| start.wrapping_add(LANES * LANES));
+                input = input.wrapping_add(self.input_stride);
+                left -= depth;
+            }
+            let first = panel - self.panels.start;
+            for column in 0..C {
+                let start = (first + column) * self.output_stride + pixel * LANES;
+                let output = self.output.add(start);
+                for (row, sums) in sums.iter().enumerate() {
+                    let output = output.add(row * LANES);
+                    let sum = match self.add {
+                        true => simd.add(simd.load(output), sums[column]),
+                        false => sums[column],
+                    };
+                    simd.store(output, sum);
+                }
+                self.layer.act.over(simd, output, R);
+            }
+        }
+    }
+}
+
+impl Kernel for Tiles<'_> {
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) {
+        let mut panel = self.panels.start;
+        while panel < self.panels.end {
+            if S::TILE_PANELS == 2 && panel + 2 <= self.panels.end {
+                self.columns::<S, 2>(simd, panel);
+                panel += 2;
+            } else {
+                self.columns::<S, 1>(simd, panel);
+                panel += 1;
+            }
+        }
+    }
+}
+
+/// Rows of the next tile when `left` pixels are left: the largest that fits, and near the end
+/// two of equal size rather than a full and a tiny one.
+#[inline(always)]
+fn rows(most: usize, left: usize) -> usize {
+    match most {
+        14 => [14, 7, 4, 2]
+            .into_iter()
+            .find(|&rows| rows <= left)
+            .unwrap_or(1),
+        _ if left <= most => left,
+        _ if left < 2 * most => left.div_ceil(2),
+        _ => most,
     }
 }

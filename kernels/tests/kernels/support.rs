@@ -6,7 +6,10 @@ use emoc_ir::{
     reference::{Precision, Tensor, evaluate},
     seeded,
 };
-use emoc_kernels::cpu::{Engine, Isa, LANES, Shape, Threads, panels};
+use emoc_kernels::{
+    cpu::{Engine, Isa, LANES, Shape, Threads, panels},
+    pack::Channels,
+};
 
 /// A graph with seeded weights.
 pub fn graph(emir: &str) -> Graph {
@@ -37,9 +40,15 @@ pub fn expected(graph: &Graph, dims: [usize; 4], input: &[f32]) -> Vec<f32> {
 
 /// Planes `[C][pixels]` as a packed map.
 pub fn packed(planes: &[f32], channels: usize) -> Vec<f32> {
-    let pixels = planes.len() / channels;
-    let mut map = vec![0.0; panels(channels) * pixels * LANES];
-    for (channel, plane) in planes.chunks_exact(pixels).enumerate() {
+    spread(planes, Channels::plain(channels))
+}
+
+/// Planes `[C][pixels]` as a packed map with the channels where `channels` puts them.
+pub fn spread(planes: &[f32], channels: Channels) -> Vec<f32> {
+    let pixels = planes.len() / channels.count();
+    let mut map = vec![0.0; panels(channels.packed()) * pixels * LANES];
+    for (index, plane) in planes.chunks_exact(pixels).enumerate() {
+        let channel = channels.position(index);
         for (pixel, &value) in plane.iter().enumerate() {
             map[(channel / LANES * pixels + pixel) * LANES + channel % LANES] = value;
         }
