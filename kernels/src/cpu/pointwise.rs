@@ -172,19 +172,24 @@ impl Tiles<'_> {
                 input = input.wrapping_add(self.input_stride);
                 left -= depth;
             }
-            let first = panel - self.panels.start;
-            for column in 0..C {
-                let start = (first + column) * self.output_stride + pixel * LANES;
-                let output = self.output.add(start);
-                for (row, sums) in sums.iter().enumerate() {
-                    let output = output.add(row * LANES);
-                    let sum = match self.add {
-                        true => simd.add(simd.load(output), sums[column]),
-                        false => sums[column],
-                    };
-                    simd.store(output, sum);
+            let start = (panel - self.panels.start) * self.output_stride + pixel * LANES;
+            let output = self.output.add(start);
+            // Each loop is simple enough to be unrolled: otherwise the sums live in memory.
+            if self.add {
+                for (row, sums) in sums.iter_mut().enumerate() {
+                    for (column, sum) in sums.iter_mut().enumerate() {
+                        let before = output.add(column * self.output_stride + row * LANES);
+                        *sum = simd.add(simd.load(before), *sum);
+                    }
                 }
-                self.layer.act.over(simd, output, R);
+            }
+            for (row, sums) in sums.iter().enumerate() {
+                for (column, sum) in sums.iter().enumerate() {
+                    simd.store(output.add(column * self.output_stride + row * LANES), *sum);
+                }
+            }
+            for column in 0..C {
+                self.layer.act.over(simd, output.add(column * self.output_stride), R);
             }
         }
     }
