@@ -1,22 +1,57 @@
 //! An expansion and the depthwise convolution of it in one go.
+//!
+//! The expanded map is the largest of a network (4.8 MB at 112x112 in the 5M variant) and lives
+//! for a moment only, so it is never written out: a task expands some rows of one or two panels into a buffer that
+//! fits into the cache, filters them, and keeps the rows that the next ones overlap with.
 
-use super::{Depthwise, Engine, Pointwise, Shape};
+use core::ops::Range;
 
-/// A 1x1 expansion whose result is filtered while its rows are still in cache: the expanded map
-/// itself is never written out whole.
+use super::{
+    Depthwise, Engine, LANES, Pointwise, Shape, depthwise, engine::Shared, panels, pointwise,
+};
+
+/// A 1x1 expansion whose result is filtered while its rows are still in cache.
 #[derive(Debug, Clone, Copy)]
 pub struct Expansion {
     /// The expansion.
     pub expand: Pointwise,
-    /// What filters its result.
+    /// What filters its result; it has as many channels as the expansion has outputs.
     pub local: Depthwise,
 }
+
+/// Panels of the expanded map that one task computes at most.
+const GROUP: usize = 2;
+
+/// Expanded values of one panel that a task keeps, unless fewer make no whole row of the result:
+/// two panels fit into the second-level cache of every CPU of the last ten years.
+const BUFFER: usize = 16 * 1024;
 
 impl Expansion {
     /// Values of scratch that one thread needs for maps of `shape`.
     pub const fn scratch_len(&self, shape: Shape) -> usize {
-        let _ = shape;
-        0
+        GROUP * self.buffer_rows(shape) * shape.width * LANES
+    }
+
+    /// Rows of the result that are filtered in one go.
+    const fn band(&self, shape: Shape) -> usize {
+        let Depthwise { kernel, stride, .. } = self.local;
+        let rows = BUFFER / (shape.width * LANES);
+        if rows <= kernel {
+            1
+        } else {
+            (rows - kernel) / stride + 1
+        }
+    }
+
+    /// Rows of the expanded map that are kept.
+    const fn buffer_rows(&self, shape: Shape) -> usize {
+        let Depthwise { kernel, stride, .. } = self.local;
+        let rows = (self.band(shape) - 1) * stride + kernel;
+        if rows < shape.height {
+            rows
+        } else {
+            shape.height
+        }
     }
 
     /// From the packed map `input` of `shape` to the packed map `output` with the channels of
@@ -29,7 +64,129 @@ impl Expansion {
         output: &mut [f32],
         scratch: &mut [f32],
     ) {
-        let _ = (engine, input, shape, output, scratch);
-        unimplemented!()
+        let out = self.local.output_shape(shape);
+        let count = panels(self.expand.outputs);
+        assert_eq!(self.expand.outputs, self.local.channels);
+        assert_eq!(input.len(), shape.packed_len(self.expand.inputs));
+        assert_eq!(output.len(), out.packed_len(self.local.channels));
+        let threads = engine.threads.count();
+        // Two panels share what is read of the input; single ones are shared out more evenly.
+        let group = if threads == 1 || count >= 16 * threads {
+            GROUP
+        } else {
+            1
+        };
+        let output = Shared::new(output);
+        engine.run(count.div_ceil(group), scratch, |task, scratch| {
+            let panels = task * group..count.min((task + 1) * group);
+            let size = out.pixels() * LANES;
+            // SAFETY: no other task has these panels.
+            let output = unsafe { output.part(panels.start * size, panels.len() * size) };
+            let task = Task {
+                layer: self,
+                engine,
+                input,
+                shape,
+                panels,
+            };
+            task.compute(output, scratch);
+        });
     }
+}
+
+/// Some panels of the result.
+struct Task<'a> {
+    layer: &'a Expansion,
+    engine: &'a Engine<'a>,
+    input: &'a [f32],
+    shape: Shape,
+    panels: Range<usize>,
+}
+
+impl Task<'_> {
+    /// Computes them into `output`, `[panels][pixels][16]`.
+    fn compute(&self, output: &mut [f32], buffer: &mut [f32]) {
+        let Self { layer, shape, .. } = *self;
+        let out = layer.local.output_shape(shape);
+        let band = layer.band(shape);
+        // Rows of the expanded map that the buffer holds.
+        let mut held = 0..0;
+        for start in (0..out.height).step_by(band) {
+            let rows = start..out.height.min(start + band);
+            let needed = input_rows(&layer.local, &rows, shape);
+            let kept = self.keep(&held, needed.start, buffer);
+            self.expand(kept..needed.end, needed.start, buffer);
+            held = needed;
+            self.filter(rows, &held, output, buffer);
+        }
+    }
+
+    /// Values between the buffer's panels.
+    fn stride(&self) -> usize {
+        self.layer.buffer_rows(self.shape) * self.shape.width * LANES
+    }
+
+    /// Moves the rows from `start` on, of those that are held, to the front; up to which row that
+    /// is.
+    fn keep(&self, held: &Range<usize>, start: usize, buffer: &mut [f32]) -> usize {
+        let row = self.shape.width * LANES;
+        let from = start.clamp(held.start, held.end);
+        let moved = (from - held.start) * row..(held.end - held.start) * row;
+        for panel in buffer
+            .chunks_exact_mut(self.stride())
+            .take(self.panels.len())
+        {
+            panel.copy_within(moved.clone(), 0);
+        }
+        held.end.max(start)
+    }
+
+    /// Expands these rows into a buffer that starts with row `first`.
+    fn expand(&self, rows: Range<usize>, first: usize, buffer: &mut [f32]) {
+        let Shape { width, .. } = self.shape;
+        let stride = self.stride();
+        let tiles = pointwise::Tiles {
+            layer: &self.layer.expand,
+            engine: self.engine,
+            panels: self.panels.clone(),
+            pixels: rows.len() * width,
+            input: &self.input[rows.start * width * LANES..],
+            input_stride: self.shape.pixels() * LANES,
+            output: buffer[(rows.start - first) * width * LANES..].as_mut_ptr(),
+            output_stride: stride,
+            add: false,
+        };
+        assert!(buffer.len() >= self.panels.len() * stride);
+        assert!((rows.end - first) * width * LANES <= stride);
+        // SAFETY: the buffer holds these rows of each panel, and is this task's alone.
+        unsafe { tiles.compute() };
+    }
+
+    /// Filters the expanded rows that are held into these rows of the result.
+    fn filter(&self, rows: Range<usize>, held: &Range<usize>, output: &mut [f32], buffer: &[f32]) {
+        let local = &self.layer.local;
+        let out = local.output_shape(self.shape);
+        let taps = local.kernel * local.kernel * LANES;
+        let buffers = buffer.chunks_exact(self.stride());
+        let outputs = output.chunks_exact_mut(out.pixels() * LANES);
+        for (panel, (buffer, output)) in self.panels.clone().zip(buffers.zip(outputs)) {
+            self.engine.isa.dispatch(depthwise::Rows {
+                layer: local,
+                weight: self.engine.weights(local.weight + panel * taps, taps),
+                bias: self.engine.weights(local.bias + panel * LANES, LANES),
+                input: &buffer[..held.len() * self.shape.width * LANES],
+                first_row: held.start,
+                shape: self.shape,
+                output: &mut output[rows.start * out.width * LANES..rows.end * out.width * LANES],
+                rows: rows.clone(),
+            });
+        }
+    }
+}
+
+/// Rows of the input, of those the map has, that these rows of the result are computed from.
+fn input_rows(layer: &Depthwise, rows: &Range<usize>, shape: Shape) -> Range<usize> {
+    let start = (rows.start * layer.stride).saturating_sub(layer.padding);
+    let end = (rows.end - 1) * layer.stride + layer.kernel;
+    start.min(shape.height)..end.saturating_sub(layer.padding).min(shape.height)
 }

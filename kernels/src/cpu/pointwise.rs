@@ -189,7 +189,9 @@ impl Tiles<'_> {
                 }
             }
             for column in 0..C {
-                self.layer.act.over(simd, output.add(column * self.output_stride), R);
+                self.layer
+                    .act
+                    .over(simd, output.add(column * self.output_stride), R);
             }
         }
     }

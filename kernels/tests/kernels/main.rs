@@ -4,7 +4,9 @@ mod support;
 
 mod attention;
 mod depthwise;
+mod expand;
 mod head;
 mod layer_norm;
 mod pointwise;
 mod stem;
+mod threads;

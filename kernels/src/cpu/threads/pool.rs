@@ -1,0 +1,262 @@
+//! Threads that wait for work.
+
+use std::{
+    hint::spin_loop,
+    sync::{
+        Arc, Condvar, Mutex, MutexGuard, PoisonError, TryLockError,
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+    },
+    thread::{self, JoinHandle},
+    vec::Vec,
+};
+
+/// How often a thread looks for work before it sleeps: some 20 microseconds, the time that one
+/// kernel takes between two that share work.
+const LOOKS: u32 = 1000;
+
+type Task<'a> = dyn Fn(usize, usize) + Sync + 'a;
+
+/// What the threads see of a run.
+#[derive(Debug)]
+struct Shared {
+    /// Number of the run (high half) and how many of its tasks are not claimed (low half).
+    ticket: AtomicU64,
+    /// How many tasks of the run are done.
+    done: AtomicUsize,
+    /// Whether a task of the run panicked.
+    panicked: AtomicBool,
+    /// Whether the pool is going away.
+    closing: AtomicBool,
+    /// How many threads sleep.
+    sleeping: Mutex<usize>,
+    /// Wakes them.
+    wake: Condvar,
+    /// The run's task; written between runs only.
+    job: Mutex<Job>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Job {
+    task: *const Task<'static>,
+    tasks: usize,
+}
+
+// SAFETY: the pointer is to a `Sync` closure, and is followed only while its run lasts.
+unsafe impl Send for Job {}
+
+/// Some waiting threads.
+#[derive(Debug)]
+pub(super) struct Pool {
+    shared: Arc<Shared>,
+    workers: Vec<JoinHandle<()>>,
+    /// Held during a run.
+    running: Mutex<()>,
+}
+
+impl Pool {
+    /// As many threads as the system gives, at most `count`.
+    pub fn new(count: usize) -> Self {
+        let nothing: &Task = &|_, _| {};
+        let shared = Arc::new(Shared {
+            ticket: AtomicU64::new(0),
+            done: AtomicUsize::new(0),
+            panicked: AtomicBool::new(false),
+            closing: AtomicBool::new(false),
+            sleeping: Mutex::new(0),
+            wake: Condvar::new(),
+            job: Mutex::new(Job {
+                task: nothing,
+                tasks: 0,
+            }),
+        });
+        let start = |number| {
+            let shared = Arc::clone(&shared);
+            let work = move || shared.work(number);
+            thread::Builder::new().name("emoc".into()).spawn(work).ok()
+        };
+        let workers = (1..=count).map_while(start).collect();
+        Self {
+            shared,
+            workers,
+            running: Mutex::new(()),
+        }
+    }
+
+    pub fn workers(&self) -> usize {
+        self.workers.len()
+    }
+
+    pub fn run(&self, tasks: usize, task: &Task) {
+        let _running = match self.running.try_lock() {
+            Ok(guard) => guard,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => {
+                return (0..tasks).for_each(|index| task(index, 0));
+            }
+        };
+        // More tasks than fit into half a ticket are run in parts.
+        let mut first = 0;
+        while first < tasks {
+            let part = (tasks - first).min(u32::MAX as usize);
+            self.shared
+                .run(part, &|index, thread| task(first + index, thread));
+            first += part;
+        }
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        self.shared.closing.store(true, Ordering::SeqCst);
+        drop(lock(&self.shared.sleeping));
+        self.shared.wake.notify_all();
+        for worker in self.workers.drain(..) {
+            // A task's panic was reported to the caller of its run.
+            let _ = worker.join();
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+const fn number(ticket: u64) -> u32 {
+    (ticket >> 32) as u32
+}
+
+const fn unclaimed(ticket: u64) -> usize {
+    (ticket & u32::MAX as u64) as usize
+}
+
+impl Shared {
+    fn run(&self, tasks: usize, task: &Task) {
+        let erased: *const Task = task;
+        // SAFETY: only the lifetime changes. The pointer is followed by whoever holds a claimed
+        // task of this run, and this function returns after all of them are done.
+        let erased = unsafe { std::mem::transmute::<*const Task, *const Task<'static>>(erased) };
+        *lock(&self.job) = Job {
+            task: erased,
+            tasks,
+        };
+        self.done.store(0, Ordering::Relaxed);
+        self.panicked.store(false, Ordering::Relaxed);
+        let run = number(self.ticket.load(Ordering::Relaxed)).wrapping_add(1);
+        let ticket = u64::from(run) << 32 | tasks as u64;
+        self.ticket.store(ticket, Ordering::SeqCst);
+        // A thread that is about to sleep looks at the ticket under this lock.
+        if *lock(&self.sleeping) > 0 {
+            self.wake.notify_all();
+        }
+        // Even if a task panics here, the closure must outlive the others'.
+        let finish = Finish {
+            shared: self,
+            run,
+            tasks,
+        };
+        self.work_on(run, 0);
+        drop(finish);
+        assert!(!self.panicked.load(Ordering::Relaxed), "a task panicked");
+    }
+
+    /// Does tasks of this run until all are claimed.
+    fn work_on(&self, run: u32, thread: usize) {
+        let mut job = None;
+        while let Some(left) = self.claim(run) {
+            // The guard counts the task as done, and a panic as a panic, however it ends.
+            let _guard = Claimed(self);
+            let Job { task, tasks } = *job.get_or_insert_with(|| *lock(&self.job));
+            // SAFETY: a task of the run is claimed and not done, so `Shared::run` has not
+            // returned and its closure lives.
+            unsafe { (*task)(tasks - left, thread) };
+        }
+    }
+
+    /// Claims a task: how many were left, this one included.
+    fn claim(&self, run: u32) -> Option<usize> {
+        let claim = |ticket| {
+            let open = number(ticket) == run && unclaimed(ticket) > 0;
+            open.then(|| ticket - 1)
+        };
+        let ticket = self
+            .ticket
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, claim);
+        ticket.ok().map(unclaimed)
+    }
+
+    fn work(&self, thread: usize) {
+        let mut seen = 0;
+        while let Some(run) = self.next(seen) {
+            seen = run;
+            self.work_on(run, thread);
+        }
+    }
+
+    /// Waits for a run other than `seen`; none when the pool is going away.
+    fn next(&self, seen: u32) -> Option<u32> {
+        let look = || {
+            let run = number(self.ticket.load(Ordering::SeqCst));
+            (run != seen).then_some(run)
+        };
+        for _ in 0..LOOKS {
+            if self.closing.load(Ordering::SeqCst) {
+                return None;
+            }
+            if let Some(run) = look() {
+                return Some(run);
+            }
+            spin_loop();
+        }
+        let mut sleeping = lock(&self.sleeping);
+        *sleeping += 1;
+        let run = loop {
+            if self.closing.load(Ordering::SeqCst) {
+                break None;
+            }
+            if let Some(run) = look() {
+                break Some(run);
+            }
+            sleeping = self
+                .wake
+                .wait(sleeping)
+                .unwrap_or_else(PoisonError::into_inner);
+        };
+        *sleeping -= 1;
+        run
+    }
+}
+
+/// A task that was claimed and is not done.
+struct Claimed<'a>(&'a Shared);
+
+impl Drop for Claimed<'_> {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            self.0.panicked.store(true, Ordering::Relaxed);
+        }
+        self.0.done.fetch_add(1, Ordering::Release);
+    }
+}
+
+/// Ends a run: nothing is claimed any more, and what was claimed is done.
+struct Finish<'a> {
+    shared: &'a Shared,
+    run: u32,
+    tasks: usize,
+}
+
+impl Drop for Finish<'_> {
+    fn drop(&mut self) {
+        while self.shared.claim(self.run).is_some() {
+            self.shared.done.fetch_add(1, Ordering::Relaxed);
+        }
+        let mut looks = 0;
+        while self.shared.done.load(Ordering::Acquire) < self.tasks {
+            looks += 1;
+            match looks < LOOKS {
+                true => spin_loop(),
+                false => thread::yield_now(),
+            }
+        }
+    }
+}
