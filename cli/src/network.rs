@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use emoc_frontend::{
-    Checkpoint, Choice, Entry, Origin, StateDict, Tensor,
-    emo2::{self, Architecture, Geometry, Hints, Model, Variant},
+    Checkpoint, Choice, ContentDigest, Entry, Origin, StateDict, Tensor,
+    emo2::{self, Geometry, Hints, Model, Numbers, Unusable, Variant},
 };
 use emoc_ir::{DType, Diagnostic, Dim, Result, Weight, seeded};
 use serde::Serialize;
@@ -67,14 +67,16 @@ pub struct Network {
     pub window_by_default: bool,
     /// What else the checkpoint holds.
     pub entries: Vec<Entry>,
+    /// Weights that `compile` refuses, where the network was loaded only to look at it.
+    pub unusable: Vec<Unusable>,
 }
 
 /// How much of a network is needed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Need {
-    /// Types and costs.
+    /// Types and costs. The weights are looked at one by one and let go again.
     Structure,
-    /// The same, and digests of the weights: they are read one by one and let go again.
+    /// The same, and digests of the weights.
     Digests,
     /// The weights too.
     Everything,
@@ -88,11 +90,17 @@ pub enum Need {
 pub fn load(args: &ModelArgs, checkpoint: Option<&Path>, need: Need, ui: &Ui) -> Result<Network> {
     let network = match checkpoint {
         Some(path) => from_checkpoint(args, path, need, ui)?,
-        None => from_seed(args, ui)?,
+        None => from_seed(args, need, ui)?,
     };
     say_window(&network, ui);
     for warning in &network.model.warnings {
         ui.warn(warning);
+    }
+    if let [first, ..] = &network.unusable[..] {
+        let summary = Unusable::summary(&network.unusable);
+        ui.warn(format_args!(
+            "{summary}, which `emoc compile` refuses; the first: {first}"
+        ));
     }
     Ok(network)
 }
@@ -114,20 +122,18 @@ fn from_checkpoint(args: &ModelArgs, path: &Path, need: Need, ui: &Ui) -> Result
     let hints = hints(args);
     let (geometry, window_by_default) = geometry(args);
     let at = |error: Box<Diagnostic>| error.file(path);
-    let model = match need {
+    let (model, unusable) = match need {
         Need::Everything => {
-            emo2::from_state_dict(&state_dict, &hints, geometry, args.allow_nonfinite)
+            let allow = args.allow_nonfinite;
+            let model = emo2::from_state_dict(&state_dict, &hints, geometry, allow);
+            (model.map_err(at)?, Vec::new())
         }
-        Need::Structure | Need::Digests => emo2::architecture(&state_dict, &hints)
-            .and_then(|architecture| emo2::declared(architecture, geometry)),
-    };
-    let model = match need {
-        Need::Digests => model.and_then(|model| with_digests(model, &state_dict)),
-        Need::Structure | Need::Everything => model,
+        Need::Structure | Need::Digests => look(&state_dict, &hints, geometry, need).map_err(at)?,
     };
     let origin = state_dict.origin();
     Ok(Network {
-        model: model.map_err(at)?,
+        model,
+        unusable,
         weights: Weights::Checkpoint {
             choice: match choice {
                 Choice::Net => "net",
@@ -144,16 +150,37 @@ fn from_checkpoint(args: &ModelArgs, path: &Path, need: Need, ui: &Ui) -> Result
     })
 }
 
-/// Gives declared weights the digests that a printed graph shows.
-fn with_digests(mut model: Model, state_dict: &StateDict) -> Result<Model> {
-    for (key, tensor) in state_dict.iter() {
-        if model.graph.weights.contains(key) {
-            let weight = Weight::owned(tensor.shape(), tensor.to_f32()?);
-            let declared = Weight::declared(weight.ty().clone(), weight.digest()?);
-            model.graph.weights.insert(key, declared);
-        }
+/// The network without its weights, and those that cannot be used.
+fn look(
+    state_dict: &StateDict,
+    hints: &Hints,
+    geometry: Geometry,
+    need: Need,
+) -> Result<(Model, Vec<Unusable>)> {
+    let architecture = emo2::architecture(state_dict, hints)?;
+    let mut model = emo2::declared(architecture, geometry)?;
+    let Numbers { unusable, warnings } = Numbers::of_state_dict(state_dict, &model.graph)?;
+    model.warnings = warnings;
+    if need == Need::Digests {
+        digest(&mut model, |key, _| match state_dict.get(key) {
+            Some(tensor) => tensor.to_f32(),
+            None => Err(Diagnostic::internal("a weight is missing").key(key)),
+        })?;
     }
-    Ok(model)
+    Ok((model, unusable))
+}
+
+/// Leaves of the weights the digests that a printed graph shows: they are read one by one and
+/// let go again.
+fn digest(model: &mut Model, read: impl Fn(&str, &[usize]) -> Result<Vec<f32>>) -> Result<()> {
+    let weights = model.graph.weights.iter();
+    let weights: Vec<_> = weights.map(|(k, w)| (k.to_owned(), w.dims())).collect();
+    for (key, dims) in weights {
+        let weight = Weight::owned(&dims, read(&key, &dims)?);
+        let declared = Weight::declared(weight.ty().clone(), weight.digest()?);
+        model.graph.weights.insert(key, declared);
+    }
+    Ok(())
 }
 
 /// The identity of a checkpoint file.
@@ -165,12 +192,16 @@ pub fn facts(checkpoint: &Checkpoint) -> FileFacts {
     }
 }
 
-fn from_seed(args: &ModelArgs, ui: &Ui) -> Result<Network> {
+fn from_seed(args: &ModelArgs, need: Need, ui: &Ui) -> Result<Network> {
     let variant = seeded_variant(args)?;
     let seed = args.seed.unwrap_or(0);
     let (geometry, window_by_default) = geometry(args);
-    let model = emo2::seeded(variant, geometry, seed)?;
-    let sha256 = seeded_sha256(&model.architecture, seed)?;
+    let mut model = emo2::seeded(variant, geometry, seed)?;
+    ui.step("making the weights");
+    let sha256 = seeded_sha256(&model, seed, need)?;
+    if need == Need::Digests {
+        digest(&mut model, |key, dims| Ok(seeded::values(key, dims, seed)))?;
+    }
     ui.note(format_args!(
         "no checkpoint is given: the weights are made from seed {seed}. They prove the compiler \
          and classify nothing"
@@ -180,6 +211,7 @@ fn from_seed(args: &ModelArgs, ui: &Ui) -> Result<Network> {
         weights: Weights::Seeded { seed, sha256 },
         window_by_default,
         entries: Vec::new(),
+        unusable: Vec::new(),
     })
 }
 
@@ -203,24 +235,26 @@ fn seeded_variant(args: &ModelArgs) -> Result<&'static Variant> {
 }
 
 /// The digest that a checkpoint with the same weights has: buffers that inference does not use
-/// are part of it.
-fn seeded_sha256(architecture: &Architecture, seed: u64) -> Result<String> {
-    let keys = emo2::expected(architecture)
+/// are part of it. Weights that are needed later are made once and stay in the graph; otherwise
+/// there is only one at a time.
+fn seeded_sha256(model: &Model, seed: u64, need: Need) -> Result<String> {
+    let mut keys = emo2::expected(&model.architecture)
         .ok_or_else(|| Diagnostic::internal("a published variant cannot be built"))?;
-    let tensor = |(key, shape): (String, Vec<usize>)| {
-        let (dtype, bytes): (_, Vec<u8>) = match key.ends_with("num_batches_tracked") {
-            true => (DType::I64, vec![0; 8]),
-            false => {
-                let values = seeded::values(&key, &shape, seed);
-                let bytes = values.iter().flat_map(|value| value.to_le_bytes());
-                (DType::F32, bytes.collect())
+    keys.sort();
+    let weights = &model.graph.weights;
+    let mut digest = ContentDigest::default();
+    for (key, shape) in keys {
+        let bytes = |values: &[f32]| values.iter().flat_map(|x| x.to_le_bytes()).collect();
+        let (dtype, bytes): (_, Vec<u8>) = match need {
+            _ if !weights.contains(&key) => (DType::I64, vec![0; 8]),
+            Need::Everything => (DType::F32, bytes(&weights.values(&key)?)),
+            Need::Structure | Need::Digests => {
+                (DType::F32, bytes(&seeded::values(&key, &shape, seed)))
             }
         };
-        let tensor = Tensor::from_bytes(&key, dtype, &shape, bytes)?;
-        Ok((key, tensor))
-    };
-    let tensors = keys.into_iter().map(tensor).collect::<Result<_>>()?;
-    StateDict::from_tensors(tensors, Origin::default())?.sha256()
+        digest.add(&key, &Tensor::from_bytes(&key, dtype, &shape, bytes)?)?;
+    }
+    Ok(digest.finish())
 }
 
 fn hints(args: &ModelArgs) -> Hints {

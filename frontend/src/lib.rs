@@ -17,5 +17,5 @@ mod state_dict;
 mod tensor;
 
 pub use checkpoint::{Checkpoint, Entry, Format};
-pub use state_dict::{Choice, Origin, StateDict};
+pub use state_dict::{Choice, ContentDigest, Origin, StateDict};
 pub use tensor::Tensor;

@@ -1,4 +1,4 @@
-//! [`StateDict`]: the weights of one network, by key, in file order.
+//! [`StateDict`]: the weights of one network, by key, in file order; [`ContentDigest`] of them.
 
 use std::path::{Path, PathBuf};
 
@@ -138,21 +138,42 @@ impl StateDict {
     /// # Errors
     /// As [`Tensor::bytes`].
     pub fn sha256(&self) -> Result<String> {
-        let mut hasher = Sha256::new();
+        let mut digest = ContentDigest::default();
         for (key, tensor) in self.sorted.iter().map(|&at| &self.entries[at]) {
-            let shape: Vec<u8> = tensor
-                .shape()
-                .iter()
-                .flat_map(|&size| (size as u64).to_le_bytes())
-                .collect();
-            for part in [key.as_bytes(), tensor.dtype().name().as_bytes(), &shape] {
-                hasher.update((part.len() as u64).to_le_bytes());
-                hasher.update(part);
-            }
-            hasher.update((tensor.byte_len() as u64).to_le_bytes());
-            tensor.digest_into(&mut hasher)?;
+            digest.add(key, tensor)?;
         }
-        Ok(hex(&hasher.finalize()))
+        Ok(digest.finish())
+    }
+}
+
+/// The digest of [`StateDict::sha256`], tensor by tensor, for weights that are never there all
+/// at once.
+#[derive(Default)]
+pub struct ContentDigest(Sha256);
+
+impl ContentDigest {
+    /// Adds a tensor. They come sorted by key, each once.
+    ///
+    /// # Errors
+    /// As [`Tensor::bytes`].
+    pub fn add(&mut self, key: &str, tensor: &Tensor) -> Result<()> {
+        let Self(hasher) = self;
+        let shape: Vec<u8> = tensor
+            .shape()
+            .iter()
+            .flat_map(|&size| (size as u64).to_le_bytes())
+            .collect();
+        for part in [key.as_bytes(), tensor.dtype().name().as_bytes(), &shape] {
+            hasher.update((part.len() as u64).to_le_bytes());
+            hasher.update(part);
+        }
+        hasher.update((tensor.byte_len() as u64).to_le_bytes());
+        tensor.digest_into(hasher)
+    }
+
+    /// The digest of all that was added, in lower-case hexadecimal.
+    pub fn finish(self) -> String {
+        hex(&self.0.finalize())
     }
 }
 

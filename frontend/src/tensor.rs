@@ -153,13 +153,13 @@ impl Tensor {
     }
 
     /// The elements as `f32`: `F16` and `BF16` are widened exactly, `F64` is rounded once to
-    /// nearest even.
+    /// nearest even. The pages read are given back.
     ///
     /// # Errors
     /// The element type is not a floating-point type, or as [`Self::bytes`].
     pub fn to_f32(&self) -> Result<Vec<f32>> {
         let bytes = self.bytes()?;
-        Ok(match self.dtype {
+        let values = match self.dtype {
             DType::F32 => elements(&bytes, f32::from_le_bytes).collect(),
             DType::F16 => elements(&bytes, f16::from_le_bytes)
                 .map(f32::from)
@@ -175,7 +175,11 @@ impl Tensor {
                     "the tensor holds {other}, a floating-point tensor is needed"
                 ))));
             }
-        })
+        };
+        if let Data::Stored(view) = &self.data {
+            view.source.release(view.record);
+        }
+        Ok(values)
     }
 
     fn content<'a>(&self, view: &'a View) -> Result<Content<'a>> {

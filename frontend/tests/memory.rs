@@ -3,7 +3,10 @@
 
 use std::{fs::File, io::Write, path::Path};
 
-use emoc_frontend::Checkpoint;
+use emoc_frontend::{
+    Checkpoint, Choice, StateDict,
+    emo2::{self, Numbers},
+};
 
 const MIB: u64 = 1 << 20;
 
@@ -29,12 +32,23 @@ fn rise(work: impl FnOnce()) -> Option<u64> {
     Some(status("VmHWM:")?.saturating_sub(before))
 }
 
-/// Digests everything in a file.
+/// Digests everything in a file, and looks at every number of a network.
 fn inspect(path: &Path) {
     let checkpoint = Checkpoint::open(path).expect("the file is good");
     assert_eq!(checkpoint.sha256_file().len(), 64);
     for tensor in checkpoint.tensors() {
         assert_eq!(tensor.sha256().expect("readable").len(), 64);
+    }
+    let state_dict = StateDict::choose(&checkpoint, Choice::Net).expect("tensors alone");
+    if let Ok(architecture) = emo2::architecture(&state_dict, &emo2::Hints::default()) {
+        let geometry = emo2::Geometry {
+            input_size: [224, 224],
+            batch: emoc_ir::Dim::Fixed(1),
+            window: 7,
+        };
+        let model = emo2::declared(architecture, geometry).expect("a network");
+        let numbers = Numbers::of_state_dict(&state_dict, &model.graph).expect("readable");
+        assert_eq!(numbers, Numbers::default());
     }
 }
 

@@ -6,7 +6,10 @@ mod tensors;
 
 use std::{fmt::Write, path::Path};
 
-use emoc_frontend::{Checkpoint, Entry, emo2::Model};
+use emoc_frontend::{
+    Checkpoint, Entry,
+    emo2::{Model, Problem, Unusable},
+};
 use emoc_ir::{CostTable, Dim, Result};
 use serde::Serialize;
 
@@ -17,7 +20,7 @@ use crate::{
     network::{self, Need, Network, Weights},
     record::NetworkRecord,
     table::{bytes, grouped},
-    ui::Ui,
+    ui::{Ui, WARNING},
 };
 use cost::{Published, StageRow, macs_line, published, stage_rows, stage_table};
 
@@ -43,7 +46,33 @@ struct Inspection<'a> {
     stages: Vec<StageRow>,
     /// What else the file holds.
     entries: Vec<EntryRow<'a>>,
+    /// Weights that `compile` refuses; empty if all is well.
+    unusable: Vec<UnusableRow<'a>>,
     warnings: &'a [String],
+}
+
+#[derive(Serialize)]
+struct UnusableRow<'a> {
+    key: &'a str,
+    problem: &'static str,
+    first: usize,
+    count: usize,
+    values: usize,
+}
+
+impl<'a> UnusableRow<'a> {
+    fn of(weight: &'a Unusable) -> Self {
+        Self {
+            key: &weight.key,
+            problem: match weight.problem {
+                Problem::Nonfinite => "nonfinite",
+                Problem::NegativeVariance => "negative_variance",
+            },
+            first: weight.first,
+            count: weight.count,
+            values: weight.values,
+        }
+    }
 }
 
 #[derive(Serialize)]
@@ -76,7 +105,9 @@ fn checkpoint(args: &InspectArgs, path: Option<&Path>, ui: &Ui) -> Result<()> {
     if ui.json() {
         return json::print(&inspection, ui);
     }
-    ui.print(inspection_text(path, &inspection))
+    let mut text = inspection_text(path, &inspection);
+    text.push_str(&unusable_text(&network.unusable));
+    ui.print(text)
 }
 
 fn print_graph(model: &Model, ui: &Ui) -> Result<()> {
@@ -102,6 +133,7 @@ fn inspection<'a>(network: &'a Network, cost: &CostTable) -> Inspection<'a> {
         published: published(model),
         stages: stage_rows(cost),
         entries: network.entries.iter().map(EntryRow::of).collect(),
+        unusable: network.unusable.iter().map(UnusableRow::of).collect(),
         warnings: &model.warnings,
     }
 }
@@ -144,6 +176,27 @@ fn inspection_text(path: Option<&Path>, inspection: &Inspection) -> String {
             let entry = crate::ui::printable(&format!("{key}: {description}"));
             let _ = writeln!(text, "  {entry}");
         }
+    }
+    text
+}
+
+/// The weights that `compile` refuses, if there are any.
+fn unusable_text(unusable: &[Unusable]) -> String {
+    const SHOWN: usize = 20;
+    let mut text = String::new();
+    if unusable.is_empty() {
+        return text;
+    }
+    let count = unusable.len();
+    let _ = writeln!(
+        text,
+        "\n{WARNING}unusable numbers in {count} weights{WARNING:#}"
+    );
+    for weight in &unusable[..count.min(SHOWN)] {
+        let _ = writeln!(text, "  {weight}");
+    }
+    if count > SHOWN {
+        let _ = writeln!(text, "  and {} more, see --json", count - SHOWN);
     }
     text
 }

@@ -4,6 +4,7 @@
 
 mod agreement;
 mod commands;
+mod inspect;
 mod writing;
 
 use std::{

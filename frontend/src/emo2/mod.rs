@@ -7,15 +7,16 @@ mod build;
 mod config;
 mod i2rmb;
 mod infer;
+mod numbers;
 
 use std::collections::BTreeMap;
 
 use emoc_ir::{Diagnostic, Dim, Graph, Result, Shape, TensorType, Weight};
-use rayon::prelude::*;
 
 pub use build::Geometry;
 pub use config::{Architecture, LocalNorm, VARIANTS, Variant, default_window, variant};
 pub use infer::{Hints, Shapes, expected};
+pub use numbers::{Numbers, Problem, Unusable};
 
 use crate::{StateDict, Tensor};
 use build::WeightSource;
@@ -76,7 +77,7 @@ pub fn from_state_dict(
         .collect();
     let mut source = Stored { tensors };
     let mut model = assemble(architecture, geometry, &mut source)?;
-    model.warnings = check_numbers(&model.graph, allow_nonfinite)?;
+    model.warnings = Numbers::of_graph(&model.graph)?.accept(allow_nonfinite)?;
     Ok(model)
 }
 
@@ -189,55 +190,4 @@ impl WeightSource for Seeded {
     }
 
     fn unused(&mut self, _key: &str, _shape: &[usize]) {}
-}
-
-/// Reads every weight and looks at its numbers. Returns warnings.
-fn check_numbers(graph: &Graph, allow_nonfinite: bool) -> Result<Vec<String>> {
-    let weights: Vec<_> = graph.weights.iter().collect();
-    let findings: Vec<_> = weights
-        .par_iter()
-        .map(|(key, weight)| {
-            let values = weight.values().map_err(|e| e.key(*key))?;
-            Ok::<_, Box<Diagnostic>>((finding(key, &values), dead_channels(key, &values)))
-        })
-        .collect::<Result<_>>()?;
-    let faults: Vec<_> = findings
-        .iter()
-        .filter_map(|(fault, _)| fault.clone())
-        .collect();
-    let warnings = findings.iter().filter_map(|(_, warning)| warning.clone());
-    if faults.is_empty() || allow_nonfinite {
-        return Ok(warnings.chain(faults).collect());
-    }
-    let message = format!("{} weights hold unusable numbers", faults.len());
-    let report = faults
-        .into_iter()
-        .fold(Diagnostic::input(message), |r, fault| r.detail(fault));
-    Err(report.help("--allow-nonfinite compiles them all the same"))
-}
-
-fn finding(key: &str, values: &[f32]) -> Option<String> {
-    let describe = |what: &str, bad: &dyn Fn(f32) -> bool| {
-        let first = values.iter().position(|&x| bad(x))?;
-        let count = values.iter().filter(|&&x| bad(x)).count();
-        Some(format!(
-            "{key}: {what} at index {first}, {count} of {} values",
-            values.len()
-        ))
-    };
-    let nonfinite = describe("NaN or infinity", &|x| !x.is_finite());
-    let variance = key.ends_with("running_var");
-    nonfinite.or_else(|| {
-        if variance {
-            describe("a negative variance", &|x| x < 0.0)
-        } else {
-            None
-        }
-    })
-}
-
-fn dead_channels(key: &str, values: &[f32]) -> Option<String> {
-    let dead = values.iter().filter(|&&x| x == 0.0).count();
-    (key.ends_with("running_var") && dead > 0)
-        .then(|| format!("{key}: {dead} channels have no variance and are scaled by 1000"))
 }
