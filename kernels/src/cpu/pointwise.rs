@@ -33,6 +33,10 @@ const GROUP: usize = 2;
 /// and the pixels again for each of their panels.
 const RESIDENT: usize = 48 * 1024;
 
+/// Inputs, times panels, whose weights stay in the first-level cache while the pixels are walked:
+/// 24 KiB.
+const DEPTH: usize = 384;
+
 impl Pointwise {
     /// Writes the product with the packed map `input` of `pixels` to the packed map `output`.
     pub fn run(&self, engine: &Engine, input: &[f32], pixels: usize, output: &mut [f32]) {
@@ -91,7 +95,7 @@ pub(super) struct Tiles<'a> {
     pub output: *mut f32,
     /// From a panel of the result to the next, in values.
     pub output_stride: usize,
-    /// Whether the product is added to what `output` holds.
+    /// Whether the sums start from what `output` holds.
     pub add: bool,
 }
 
@@ -128,35 +132,79 @@ impl Tiles<'_> {
     /// `C` panels from `panel` on, for all pixels.
     #[inline(always)]
     fn columns<S: Simd, const C: usize>(&self, simd: S, panel: usize) {
-        let mut pixel = 0;
-        while pixel < self.pixels {
-            let rows = rows(S::TILE_ROWS, self.pixels - pixel);
-            match rows {
-                14 if S::TILE_ROWS >= 14 => self.tile::<S, 14, C>(simd, panel, pixel),
-                7 if S::TILE_ROWS >= 7 => self.tile::<S, 7, C>(simd, panel, pixel),
-                6 if S::TILE_ROWS < 14 => self.tile::<S, 6, C>(simd, panel, pixel),
-                5 if S::TILE_ROWS < 14 => self.tile::<S, 5, C>(simd, panel, pixel),
-                4 => self.tile::<S, 4, C>(simd, panel, pixel),
-                3 if S::TILE_ROWS < 14 => self.tile::<S, 3, C>(simd, panel, pixel),
-                2 => self.tile::<S, 2, C>(simd, panel, pixel),
-                _ => self.tile::<S, 1, C>(simd, panel, pixel),
+        let parts = self.layer.inputs.div_ceil(DEPTH / C);
+        let part = self.layer.inputs.div_ceil(parts).next_multiple_of(LANES);
+        for start in (0..self.layer.inputs).step_by(part) {
+            let depth = start..self.layer.inputs.min(start + part);
+            let mut pixel = 0;
+            while pixel < self.pixels {
+                pixel += self.rows::<S, C>(simd, panel, pixel, &depth);
             }
-            pixel += rows;
         }
     }
 
-    /// `R` pixels by `C` panels.
+    /// The next tile, whose number of rows is returned.
     #[inline(always)]
-    fn tile<S: Simd, const R: usize, const C: usize>(&self, simd: S, panel: usize, pixel: usize) {
-        let inputs = self.layer.inputs;
+    fn rows<S: Simd, const C: usize>(
+        &self,
+        simd: S,
+        panel: usize,
+        pixel: usize,
+        depth: &Range<usize>,
+    ) -> usize {
+        let rows = rows(S::TILE_ROWS, self.pixels - pixel);
+        match rows {
+            14 if S::TILE_ROWS >= 14 => self.tile::<S, 14, C>(simd, panel, pixel, depth),
+            7 if S::TILE_ROWS >= 7 => self.tile::<S, 7, C>(simd, panel, pixel, depth),
+            6 if S::TILE_ROWS < 14 => self.tile::<S, 6, C>(simd, panel, pixel, depth),
+            5 if S::TILE_ROWS < 14 => self.tile::<S, 5, C>(simd, panel, pixel, depth),
+            4 => self.tile::<S, 4, C>(simd, panel, pixel, depth),
+            3 if S::TILE_ROWS < 14 => self.tile::<S, 3, C>(simd, panel, pixel, depth),
+            2 => self.tile::<S, 2, C>(simd, panel, pixel, depth),
+            _ => self.tile::<S, 1, C>(simd, panel, pixel, depth),
+        }
+        rows
+    }
+
+    /// `R` pixels by `C` panels, over some of the inputs. The sums start from the biases, or from
+    /// what the inputs before have left in the result.
+    #[inline(always)]
+    fn tile<S: Simd, const R: usize, const C: usize>(
+        &self,
+        simd: S,
+        panel: usize,
+        pixel: usize,
+        depth: &Range<usize>,
+    ) {
         let operands: [_; C] = from_fn(|column| self.weights(panel + column));
+        let start = (panel - self.panels.start) * self.output_stride + pixel * LANES;
         // SAFETY: `compute` and its caller vouch for the bounds of input and output, and slices
         // of these lengths were taken of the weights.
         unsafe {
+            let output = self.output.add(start);
+            let result = |row, column| output.add(column * self.output_stride + row * LANES);
             let mut sums = [operands.map(|(_, biases)| simd.load(biases)); R];
-            let mut weights = operands.map(|(weights, _)| weights);
-            let mut input = self.input.as_ptr().add(pixel * LANES);
-            let mut left = inputs;
+            // Every loop over the sums is simple enough to be unrolled: else they live in memory.
+            if depth.start > 0 {
+                for (row, sums) in sums.iter_mut().enumerate() {
+                    for (column, sum) in sums.iter_mut().enumerate() {
+                        *sum = simd.load(result(row, column));
+                    }
+                }
+            } else if self.add {
+                for (row, sums) in sums.iter_mut().enumerate() {
+                    for (column, sum) in sums.iter_mut().enumerate() {
+                        *sum = simd.add(simd.load(result(row, column)), *sum);
+                    }
+                }
+            }
+            let mut weights = operands.map(|(weights, _)| weights.add(depth.start * LANES));
+            let panel = self
+                .input
+                .as_ptr()
+                .add(depth.start / LANES * self.input_stride);
+            let mut input = panel.add(pixel * LANES);
+            let mut left = depth.len();
             while left > 0 {
                 let depth = left.min(LANES);
                 for channel in 0..depth {
@@ -172,26 +220,15 @@ impl Tiles<'_> {
                 input = input.wrapping_add(self.input_stride);
                 left -= depth;
             }
-            let start = (panel - self.panels.start) * self.output_stride + pixel * LANES;
-            let output = self.output.add(start);
-            // Each loop is simple enough to be unrolled: otherwise the sums live in memory.
-            if self.add {
-                for (row, sums) in sums.iter_mut().enumerate() {
-                    for (column, sum) in sums.iter_mut().enumerate() {
-                        let before = output.add(column * self.output_stride + row * LANES);
-                        *sum = simd.add(simd.load(before), *sum);
-                    }
-                }
-            }
             for (row, sums) in sums.iter().enumerate() {
                 for (column, sum) in sums.iter().enumerate() {
-                    simd.store(output.add(column * self.output_stride + row * LANES), *sum);
+                    simd.store(result(row, column), *sum);
                 }
             }
-            for column in 0..C {
-                self.layer
-                    .act
-                    .over(simd, output.add(column * self.output_stride), R);
+            if depth.end == self.layer.inputs {
+                for column in 0..C {
+                    self.layer.act.over(simd, result(0, column), R);
+                }
             }
         }
     }
