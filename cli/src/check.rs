@@ -59,7 +59,7 @@ pub fn run(args: &CheckArgs, ui: &Ui) -> Result<()> {
     match (ui.json(), ui.quiet()) {
         (true, _) => json::print(&result, ui)?,
         (false, true) => {}
-        (false, false) => ui.print(text)?,
+        (false, false) => ui.print_prose(text)?,
     }
     agreement::demand(&rows, "").map_err(|error| error.file(&args.artifact))
 }

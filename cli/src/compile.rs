@@ -182,7 +182,7 @@ impl Compiled<'_> {
         if ui.quiet() {
             return Ok(());
         }
-        ui.print(self.text(paths)?)
+        ui.print_prose(self.text(paths)?)
     }
 
     fn result(&self, paths: Option<[String; 2]>) -> Result<CompileResult<'_>> {

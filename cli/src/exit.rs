@@ -1,10 +1,17 @@
 //! Exit codes, and the last words of a run that failed.
 
-use std::{io::Write, panic, process::ExitCode};
+use std::{
+    io::{self, Write},
+    panic,
+    process::ExitCode,
+};
 
 use emoc_ir::{Diagnostic, Kind};
 
-use crate::ui::{BOLD, ERROR};
+use crate::{
+    prose,
+    ui::{BOLD, ERROR},
+};
 
 /// The command line's own code for wrong usage, which clap uses too.
 const USAGE: u8 = 2;
@@ -27,14 +34,13 @@ pub fn code(kind: Kind) -> u8 {
 
 /// Prints the error and gives its exit code.
 pub fn fail(error: &Diagnostic) -> ExitCode {
-    // Nobody is left to tell when the standard error is closed.
-    let _ = writeln!(
-        anstream::stderr(),
-        "{ERROR}error{ERROR:#}{BOLD}:{BOLD:#} {error}"
-    );
+    let mut text = format!("{ERROR}error{ERROR:#}{BOLD}:{BOLD:#} {error}\n");
     if error.kind == Kind::Internal {
-        let _ = writeln!(anstream::stderr(), "{BUG}");
+        text = text + BUG + "\n";
     }
+    let text = prose::suited(&io::stderr(), text);
+    // Nobody is left to tell when the standard error is closed.
+    let _ = write!(anstream::stderr(), "{text}");
     ExitCode::from(code(error.kind))
 }
 

@@ -18,6 +18,7 @@ mod pipeline;
 mod record;
 
 mod json;
+mod prose;
 mod report;
 mod table;
 

@@ -22,7 +22,10 @@ use signal_hook::{
 };
 use tempfile::{NamedTempFile, TempPath};
 
-use crate::{manifest, ui::Ui};
+use crate::{
+    manifest,
+    ui::{self, Ui},
+};
 
 const PREFIX: &str = ".emoc-";
 const SUFFIX: &str = ".tmp";
@@ -50,6 +53,7 @@ pub fn handle_signals() -> std::io::Result<()> {
         if let Some(signal) = signals.forever().next() {
             let staged = staged();
             staged.iter().for_each(|path| drop(fs::remove_file(path)));
+            ui::clear_line();
             // Destructors of other threads' work would race with it.
             low_level::exit(128 + signal);
         }

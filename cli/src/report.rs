@@ -9,44 +9,61 @@ use crate::{
     ui::{DIM, ERROR, GOOD, WARNING},
 };
 
-/// One line per runtime and output, and below it what is to be known about them.
+/// One line per runtime and output, and below it what is to be known about them. Columns that
+/// would tell nothing are left out: names where there is one output, ranks where there are none.
 pub fn agreement(rows: &[Row]) -> String {
-    let mut table = Table::new(&[
-        ("runtime", Side::Left),
-        ("output", Side::Left),
-        ("max abs", Side::Right),
-        ("relative", Side::Right),
-        ("cosine", Side::Right),
-        ("top-5", Side::Right),
-        ("time", Side::Right),
-        ("verdict", Side::Left),
-    ]);
+    let several = rows.iter().any(|row| row.outputs.len() > 1);
+    let mut compared = rows.iter().flat_map(|row| &row.outputs);
+    let ranked = compared.any(|comparison| comparison.top5.is_some());
+    let columns = [
+        ("runtime", Side::Left, true),
+        ("output", Side::Left, several),
+        ("max abs", Side::Right, true),
+        ("relative", Side::Right, true),
+        ("cosine", Side::Right, true),
+        ("top-5", Side::Right, ranked),
+        ("time", Side::Right, true),
+        ("verdict", Side::Left, true),
+    ];
+    let shown = columns.iter().filter(|(.., shown)| *shown);
+    let mut table = Table::new(
+        &shown
+            .map(|&(name, side, _)| (name, side))
+            .collect::<Vec<_>>(),
+    );
+    let mut add = |cells: [Cell; 8]| {
+        let cells = cells.into_iter().zip(&columns);
+        table.row(cells.filter_map(|(cell, (.., shown))| shown.then_some(cell)));
+    };
     for row in rows {
         if row.outputs.is_empty() {
-            let mut cells = vec![name(row)];
-            cells.extend((0..6).map(|_| Cell::default()));
-            cells.push(verdict(row.verdict));
-            table.row(cells);
+            let mut cells: [Cell; 8] = Default::default();
+            [cells[0], cells[7]] = [name(row), verdict(row.verdict)];
+            add(cells);
         }
         for (index, comparison) in row.outputs.iter().enumerate() {
             let first = index == 0;
-            let mut cells = vec![if first { name(row) } else { Cell::default() }];
-            cells.extend(numbers(comparison));
+            let name = if first { name(row) } else { Cell::default() };
+            let [output, max_abs, max_rel, cosine, top5] = numbers(comparison);
             let time = row.inference_ms.filter(|_| first);
-            cells.push(
-                time.map_or(String::new(), |ms| format!("{ms:.1} ms"))
-                    .into(),
-            );
-            cells.push(verdict(match comparison.agrees() {
+            let time = time.map_or(String::new(), |ms| format!("{ms:.1} ms"));
+            let verdict = verdict(match comparison.agrees() {
                 true => Verdict::Agrees,
                 false => Verdict::Disagrees,
-            }));
-            table.row(cells);
+            });
+            add([
+                name,
+                output,
+                max_abs,
+                max_rel,
+                cosine,
+                top5,
+                time.into(),
+                verdict,
+            ]);
         }
     }
-    let mut text = table.to_string();
-    text += &footer(rows);
-    text
+    table.to_string() + &footer(rows)
 }
 
 fn name(row: &Row) -> Cell {

@@ -14,7 +14,7 @@ use anstyle::{AnsiColor, Style};
 use emoc_ir::{Diagnostic, Result};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use crate::args::OutputArgs;
+use crate::{args::OutputArgs, prose};
 
 pub const BOLD: Style = Style::new().bold();
 pub const DIM: Style = Style::new().dimmed();
@@ -91,8 +91,10 @@ impl Ui {
         }
         let text = printable(&text.to_string());
         let colon = if label.is_empty() { "" } else { ": " };
+        let text = format!("{style}{label}{colon}{style:#}{text}");
+        let text = prose::suited(&io::stderr(), text);
         self.suspend(|| {
-            let _ = writeln!(anstream::stderr(), "{style}{label}{colon}{style:#}{text}");
+            let _ = writeln!(anstream::stderr(), "{text}");
         });
     }
 
@@ -133,7 +135,15 @@ impl Ui {
         }
     }
 
-    /// Prints a result to the standard output. A reader that has seen enough (`| head`) is no
+    /// Prints a result for people.
+    ///
+    /// # Errors
+    /// Those of [`Ui::print`].
+    pub fn print_prose(&self, text: String) -> Result<()> {
+        self.print(prose::suited(&io::stdout(), text))
+    }
+
+    /// Prints a result to the standard output as it is. A reader that has seen enough (`| head`) is no
     /// error.
     ///
     /// # Errors
@@ -175,6 +185,14 @@ pub fn printable(text: &str) -> String {
         }
     }
     safe
+}
+
+/// Takes the spinner off the terminal, where a run ends without its [`Ui`].
+pub fn clear_line() {
+    let mut stderr = io::stderr();
+    if stderr.is_terminal() {
+        let _ = write!(stderr, "\r\x1b[2K");
+    }
 }
 
 /// A spinner that shows itself only when there is something to wait for.

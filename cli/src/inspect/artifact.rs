@@ -90,7 +90,7 @@ pub fn run(args: &InspectArgs, path: &Path, ui: &Ui) -> Result<()> {
     };
     match ui.json() {
         true => json::print(&inspection, ui),
-        false => ui.print(text(path, &inspection)),
+        false => ui.print_prose(text(path, &inspection)),
     }
 }
 

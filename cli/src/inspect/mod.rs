@@ -107,7 +107,7 @@ fn checkpoint(args: &InspectArgs, path: Option<&Path>, ui: &Ui) -> Result<()> {
     }
     let mut text = inspection_text(path, &inspection);
     text.push_str(&unusable_text(&network.unusable));
-    ui.print(text)
+    ui.print_prose(text)
 }
 
 fn print_graph(model: &Model, ui: &Ui) -> Result<()> {

@@ -4,7 +4,7 @@ use std::{io::Read, path::Path, process::Stdio};
 
 use serde_json::{Value, json};
 
-use crate::{command, emoc, fixture, stderr, stdout};
+use crate::{command, emoc, fixture, skipped, stderr, stdout};
 
 /// Writes the tiny checkpoint with one element of some weights replaced.
 fn damaged(folder: &Path, elements: &[(&str, usize, f32)]) {
@@ -101,6 +101,6 @@ fn seeded_weights_are_made_one_by_one() {
     });
     match peak {
         Some(kib) => assert!(kib < 60 * 1024, "a peak of {kib} KiB"),
-        None => println!("skipped: this system does not tell the peak memory"),
+        None => skipped("this system does not tell the peak memory"),
     }
 }

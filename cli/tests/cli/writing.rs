@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::{COMPILE, command, emoc, names, stderr, stdout};
+use crate::{COMPILE, command, emoc, names, skipped, stderr, stdout};
 
 const FILES: [&str; 2] = ["emov2_1m_64.json", "emov2_1m_64.onnx"];
 
@@ -141,6 +141,65 @@ fn a_full_disk_leaves_nothing() {
     assert_eq!(names(folder.path()), [""; 0]);
 }
 
+/// A real file system without room, mounted where only this test sees it. What is there stays.
+#[test]
+fn a_full_file_system_is_left_as_it_was() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mount = folder.path().display();
+    let compile = format!("{} {COMPILE} --no-check", env!("CARGO_BIN_EXE_emoc"));
+    let check = |size: &str, before: &str, code: i32, message: &str| {
+        let script = format!(
+            "mount -t tmpfs -o size={size} none {mount} && cd {mount} || exit 99; {before}; \
+             old=$(sha256sum * 2>&1); {compile} --seed 1 --quiet; code=$?; \
+             [ $code = 0 ] || [ \"$old\" = \"$(sha256sum * 2>&1)\" ] || code=98; \
+             ls -A | sort; exit $code"
+        );
+        let arguments = ["--user", "--map-root-user", "--mount", "sh", "-c", &script];
+        let run = Command::new("unshare").args(arguments).output();
+        let run = run.expect("util-linux, which was there a moment ago");
+        let said = stderr(&run);
+        assert_eq!(run.status.code(), Some(code), "{size}, {before}: {said}");
+        assert!(said.contains(message), "{size}, {before}: {said}");
+        stdout(&run)
+    };
+
+    let probe = format!("mount -t tmpfs none {mount}");
+    let probe = Command::new("unshare")
+        .args(["--user", "--map-root-user", "--mount", "sh", "-c", &probe])
+        .output();
+    match probe {
+        Ok(probe) if probe.status.success() => {}
+        Ok(probe) => return skipped(&format!("no mount is permitted: {}", stderr(&probe))),
+        Err(error) => return skipped(&format!("no `unshare`: {error}")),
+    }
+    let [manifest, artifact] = FILES;
+    let both = format!("{manifest}\n{artifact}\n");
+    let pair = format!("{COMPILE} --no-check --seed 1");
+    assert!(emoc(folder.path(), &pair).status.success());
+    let kib = |name: &str| {
+        let file = fs::metadata(folder.path().join(name)).expect("a file");
+        4 * file.len().div_ceil(4096)
+    };
+    let [manifest_kib, artifact_kib] = FILES.map(kib);
+    let all_kib = artifact_kib + manifest_kib;
+    let (alone, together) = (format!("{artifact_kib}k"), format!("{all_kib}k"));
+    let (one_pair, two_pairs) = (format!("{}k", all_kib * 2 - 4), format!("{}k", all_kib * 2));
+    let old = format!("{compile} --quiet");
+    assert_eq!(check("1m", ":", 4, artifact), "", "nothing fits");
+    assert_eq!(check(&alone, ":", 4, manifest), "", "the artifact fits");
+    assert_eq!(check(&together, ":", 0, ""), both, "both fit");
+    assert_eq!(
+        check(&one_pair, &old, 4, manifest),
+        both,
+        "the old pair stays"
+    );
+    assert_eq!(
+        check(&two_pairs, &old, 0, ""),
+        both,
+        "the new pair replaces it"
+    );
+}
+
 #[test]
 fn a_folder_that_cannot_be_written_to() {
     let folder = tempfile::tempdir().expect("a folder");
@@ -164,7 +223,7 @@ fn a_folder_that_cannot_be_written_to() {
     }
     let run = match run {
         Ok(run) => run,
-        Err(error) => return println!("skipped: no other user to run as: {error}"),
+        Err(error) => return skipped(&format!("no other user to run as: {error}")),
     };
     assert_eq!(run.status.code(), Some(4), "{}", stderr(&run));
     assert!(
