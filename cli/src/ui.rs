@@ -187,7 +187,8 @@ pub fn printable(text: &str) -> String {
     safe
 }
 
-/// Takes the spinner off the terminal, where a run ends without its [`Ui`].
+/// Clears the line that the prompt comes to, where a run ends without its [`Ui`]: the spinner's,
+/// or the `^C` below it. The spinner then stays and says what was interrupted.
 pub fn clear_line() {
     let mut stderr = io::stderr();
     if stderr.is_terminal() {
