@@ -69,6 +69,9 @@ unsafe fn transpose8(r: [__m256; 8]) -> [__m256; 8] {
 #[allow(clippy::undocumented_unsafe_blocks)]
 impl Simd for Avx2 {
     type V = Pair;
+    type R = __m256;
+
+    const REGISTER: usize = 8;
 
     const TILE_ROWS: usize = 6;
     const TILE_PANELS: usize = 1;
@@ -180,5 +183,25 @@ impl Simd for Avx2 {
             0..8 => Pair(top_left[i], bottom_left[i]),
             _ => Pair(top_right[i - 8], bottom_right[i - 8]),
         })
+    }
+
+    #[inline(always)]
+    fn splat_register(self, x: f32) -> __m256 {
+        unsafe { _mm256_set1_ps(x) }
+    }
+
+    #[inline(always)]
+    unsafe fn load_register(self, p: *const f32) -> __m256 {
+        unsafe { _mm256_loadu_ps(p) }
+    }
+
+    #[inline(always)]
+    unsafe fn store_register(self, p: *mut f32, r: __m256) {
+        unsafe { _mm256_storeu_ps(p, r) }
+    }
+
+    #[inline(always)]
+    fn mul_add_register(self, a: __m256, b: __m256, c: __m256) -> __m256 {
+        unsafe { _mm256_fmadd_ps(a, b, c) }
     }
 }

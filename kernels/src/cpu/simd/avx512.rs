@@ -24,6 +24,9 @@ impl Avx512 {
 #[allow(clippy::undocumented_unsafe_blocks)]
 impl Simd for Avx512 {
     type V = __m512;
+    type R = __m512;
+
+    const REGISTER: usize = 16;
 
     const TILE_ROWS: usize = 14;
     const TILE_PANELS: usize = 2;
@@ -131,5 +134,25 @@ impl Simd for Avx512 {
             }
             out
         }
+    }
+
+    #[inline(always)]
+    fn splat_register(self, x: f32) -> __m512 {
+        unsafe { _mm512_set1_ps(x) }
+    }
+
+    #[inline(always)]
+    unsafe fn load_register(self, p: *const f32) -> __m512 {
+        unsafe { _mm512_loadu_ps(p) }
+    }
+
+    #[inline(always)]
+    unsafe fn store_register(self, p: *mut f32, r: __m512) {
+        unsafe { _mm512_storeu_ps(p, r) }
+    }
+
+    #[inline(always)]
+    fn mul_add_register(self, a: __m512, b: __m512, c: __m512) -> __m512 {
+        unsafe { _mm512_fmadd_ps(a, b, c) }
     }
 }

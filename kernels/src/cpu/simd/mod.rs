@@ -22,6 +22,12 @@ pub use portable::Portable;
 pub trait Simd: Copy {
     /// Sixteen float32.
     type V: Copy;
+    /// One register: a vector is `16 / REGISTER` of them. Tiles whose accumulators would not fit
+    /// the registers as vectors are made of these.
+    type R: Copy;
+
+    /// Lanes of a register.
+    const REGISTER: usize;
 
     /// Rows of the largest tile that the registers hold: its accumulators are
     /// `TILE_ROWS x TILE_PANELS` vectors.
@@ -65,4 +71,19 @@ pub trait Simd: Copy {
     fn sum(self, a: Self::V) -> f32;
     /// Rows become columns.
     fn transpose(self, rows: [Self::V; 16]) -> [Self::V; 16];
+
+    /// A register with all lanes equal to `x`.
+    fn splat_register(self, x: f32) -> Self::R;
+    /// `REGISTER` consecutive values, of any alignment.
+    ///
+    /// # Safety
+    /// `p` is valid for reading them.
+    unsafe fn load_register(self, p: *const f32) -> Self::R;
+    /// Writes `REGISTER` consecutive values, of any alignment.
+    ///
+    /// # Safety
+    /// `p` is valid for writing them.
+    unsafe fn store_register(self, p: *mut f32, r: Self::R);
+    /// `a * b + c`, rounded as [`mul_add`](Self::mul_add) does.
+    fn mul_add_register(self, a: Self::R, b: Self::R, c: Self::R) -> Self::R;
 }

@@ -10,6 +10,9 @@ pub struct Portable;
 /// Sixteen float32.
 type V = [f32; 16];
 
+/// The width of most targets' registers.
+type R = [f32; 4];
+
 #[inline(always)]
 fn map(a: V, f: impl Fn(f32) -> f32) -> V {
     let mut out = a;
@@ -45,6 +48,9 @@ fn square_root(x: f32) -> f32 {
 
 impl Simd for Portable {
     type V = V;
+    type R = R;
+
+    const REGISTER: usize = 4;
 
     const TILE_ROWS: usize = 4;
     const TILE_PANELS: usize = 1;
@@ -139,5 +145,31 @@ impl Simd for Portable {
     #[inline(always)]
     fn transpose(self, rows: [V; 16]) -> [V; 16] {
         core::array::from_fn(|column| core::array::from_fn(|row| rows[row][column]))
+    }
+
+    #[inline(always)]
+    fn splat_register(self, x: f32) -> R {
+        [x; 4]
+    }
+
+    #[inline(always)]
+    unsafe fn load_register(self, p: *const f32) -> R {
+        // SAFETY: the caller vouches for four readable values.
+        unsafe { p.cast::<R>().read_unaligned() }
+    }
+
+    #[inline(always)]
+    unsafe fn store_register(self, p: *mut f32, r: R) {
+        // SAFETY: the caller vouches for four writable values.
+        unsafe { p.cast::<R>().write_unaligned(r) }
+    }
+
+    #[inline(always)]
+    fn mul_add_register(self, a: R, b: R, c: R) -> R {
+        let mut out = c;
+        for (lane, sum) in out.iter_mut().enumerate() {
+            *sum += a[lane] * b[lane];
+        }
+        out
     }
 }
