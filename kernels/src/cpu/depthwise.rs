@@ -52,7 +52,7 @@ impl Depthwise {
 
     /// Which taps of output `index` lie inside a side of `inputs` pixels, and the pixel under the
     /// first of them.
-    const fn inside(&self, index: usize, inputs: usize) -> (Range<usize>, usize) {
+    pub(super) const fn inside(&self, index: usize, inputs: usize) -> (Range<usize>, usize) {
         let start = index * self.stride;
         let first = self.padding.saturating_sub(start);
         let end = (inputs + self.padding).saturating_sub(start);

@@ -113,7 +113,9 @@ impl Task<'_> {
         let mut held = 0..0;
         for start in (0..out.height).step_by(band) {
             let rows = start..out.height.min(start + band);
-            let needed = input_rows(&layer.local, &rows, shape);
+            let (_, first) = layer.local.inside(rows.start, shape.height);
+            let (taps, last) = layer.local.inside(rows.end - 1, shape.height);
+            let needed = first..last + taps.len();
             let kept = self.keep(&held, needed.start, buffer);
             self.expand(kept..needed.end, needed.start, buffer);
             held = needed;
@@ -182,11 +184,4 @@ impl Task<'_> {
             });
         }
     }
-}
-
-/// Rows of the input, of those the map has, that these rows of the result are computed from.
-fn input_rows(layer: &Depthwise, rows: &Range<usize>, shape: Shape) -> Range<usize> {
-    let start = (rows.start * layer.stride).saturating_sub(layer.padding);
-    let end = (rows.end - 1) * layer.stride + layer.kernel;
-    start.min(shape.height)..end.saturating_sub(layer.padding).min(shape.height)
 }
