@@ -1,6 +1,12 @@
 //! The first convolution: from a planar picture to a packed map.
+//!
+//! A tile is a few neighbouring outputs of one row, one register of channels each. Of every tap
+//! the weights of the channels are one register, which is multiplied by one value of the picture
+//! for each output: planes first, then rows, then columns. Taps outside the picture are left out.
 
-use super::{Act, Engine, Shape};
+use core::ops::Range;
+
+use super::{Act, Engine, LANES, Shape, engine::Shared, isa::Kernel, panels, simd::Simd};
 
 /// A dense 3x3 convolution of three planes with stride 2, padding 1 and an activation.
 #[derive(Debug, Clone, Copy)]
@@ -15,6 +21,15 @@ pub struct Stem {
     pub bias: usize,
 }
 
+/// Taps of a filter.
+const TAPS: usize = 3 * 3 * 3;
+
+/// Output rows of a task.
+const TASK_ROWS: usize = 8;
+
+/// Outputs of the largest tile: as many sums as leave two of sixteen registers free.
+const TILE: usize = 14;
+
 impl Stem {
     /// The shape of the result for a picture of `shape`.
     pub const fn output_shape(shape: Shape) -> Shape {
@@ -22,8 +37,158 @@ impl Stem {
     }
 
     /// Convolves `input`, planes `[3][height][width]`, into the packed map `output`.
+    ///
+    /// # Panics
+    /// When a length is not that of its map.
     pub fn run(&self, engine: &Engine, input: &[f32], shape: Shape, output: &mut [f32]) {
-        let _ = (engine, input, shape, output);
-        unimplemented!()
+        let result = Self::output_shape(shape);
+        assert_eq!(input.len(), 3 * shape.pixels());
+        assert_eq!(output.len(), result.packed_len(self.outputs));
+        let parts = result.height.div_ceil(TASK_ROWS);
+        let output = Shared::new(output);
+        engine.run(panels(self.outputs) * parts, &mut [], |task, _| {
+            // The panels of a part one after the other: they read the same rows.
+            let (panel, first) = (task % panels(self.outputs), task / panels(self.outputs));
+            let first = first * TASK_ROWS;
+            let rows = first..result.height.min(first + TASK_ROWS);
+            let start = (panel * result.height + first) * result.width * LANES;
+            let len = rows.len() * result.width * LANES;
+            engine.isa.dispatch(Rows {
+                act: self.act,
+                channels: LANES.min(self.outputs - panel * LANES),
+                weight: engine.weights(self.weight + panel * TAPS * LANES, TAPS * LANES),
+                bias: engine.weights(self.bias + panel * LANES, LANES),
+                input,
+                shape,
+                // SAFETY: no other task has these rows of this panel.
+                output: unsafe { output.part(start, len) },
+                rows,
+            });
+        });
+    }
+}
+
+/// Some output rows of one panel.
+struct Rows<'a> {
+    act: Act,
+    /// Channels that the panel has, up to sixteen.
+    channels: usize,
+    /// `[27][16]`.
+    weight: &'a [f32],
+    /// `[16]`.
+    bias: &'a [f32],
+    /// The whole picture.
+    input: &'a [f32],
+    /// Its shape.
+    shape: Shape,
+    /// The output rows, `[rows.len()][output width][16]`.
+    output: &'a mut [f32],
+    /// Which rows of the result they are.
+    rows: Range<usize>,
+}
+
+impl Kernel for Rows<'_> {
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) {
+        let width = Stem::output_shape(self.shape).width;
+        if self.output.is_empty() {
+            return;
+        }
+        assert!(self.rows.end <= Stem::output_shape(self.shape).height);
+        for row in self.rows.clone() {
+            let start = (row - self.rows.start) * width * LANES;
+            let output = self.output[start..][..width * LANES].as_mut_ptr();
+            // SAFETY: a row of `width` outputs, by its length; `run` of the layer checked the
+            // picture's length and took weights of the lengths stated.
+            unsafe {
+                match width {
+                    TILE.. => self.row::<S, TILE>(simd, row, width, output),
+                    4..TILE => self.row::<S, 4>(simd, row, width, output),
+                    _ => self.row::<S, 1>(simd, row, width, output),
+                }
+                self.act.over(simd, output, width);
+            }
+        }
+    }
+}
+
+impl Rows<'_> {
+    /// The sums of one row in tiles of `T`. The last tile ends with the row: what it has in
+    /// common with the one before is computed twice, to the same values.
+    ///
+    /// # Safety
+    /// `output` is valid for `width` outputs, at least `T`, and everything is as the fields say.
+    #[inline(always)]
+    unsafe fn row<S: Simd, const T: usize>(
+        &self,
+        simd: S,
+        row: usize,
+        width: usize,
+        output: *mut f32,
+    ) {
+        for column in (0..width).step_by(T) {
+            let column = column.min(width - T);
+            for lane in (0..LANES).step_by(S::REGISTER) {
+                // SAFETY: the caller's word.
+                unsafe {
+                    let sums = match lane < self.channels {
+                        true => self.tile::<S, T>(simd, row, column, lane),
+                        false => [simd.splat_register(0.0); T],
+                    };
+                    for (index, sum) in sums.into_iter().enumerate() {
+                        simd.store_register(output.add((column + index) * LANES + lane), sum);
+                    }
+                }
+            }
+        }
+    }
+
+    /// The sums of `T` outputs from `column` on, one register of channels from `lane` on.
+    ///
+    /// # Safety
+    /// As for `row`.
+    #[inline(always)]
+    unsafe fn tile<S: Simd, const T: usize>(
+        &self,
+        simd: S,
+        row: usize,
+        column: usize,
+        lane: usize,
+    ) -> [S::R; T] {
+        let Shape { height, width } = self.shape;
+        // Only the first output can have a tap before the row and the last one behind it.
+        let before = column == 0;
+        let behind = 2 * (column + T) > width;
+        let rows = usize::from(row == 0)..3.min(height + 1 - 2 * row);
+        // SAFETY: the caller's word; only values inside the picture are read.
+        unsafe {
+            let mut sums = [simd.load_register(self.bias.as_ptr().add(lane)); T];
+            for plane in 0..3 {
+                for tap_row in rows.clone() {
+                    let weight = self
+                        .weight
+                        .as_ptr()
+                        .add((plane * 9 + tap_row * 3) * LANES + lane);
+                    let start = (plane * height + 2 * row + tap_row - 1) * width + 2 * column;
+                    let input = self.input.as_ptr().add(start);
+                    for tap in 0..3 {
+                        let weight = simd.load_register(weight.add(tap * LANES));
+                        for (index, sum) in sums.iter_mut().enumerate() {
+                            let outside = match tap {
+                                0 => index == 0 && before,
+                                1 => false,
+                                _ => index == T - 1 && behind,
+                            };
+                            if !outside {
+                                let value = *input.wrapping_add(2 * index + tap).wrapping_sub(1);
+                                let value = simd.splat_register(value);
+                                *sum = simd.mul_add_register(value, weight, *sum);
+                            }
+                        }
+                    }
+                }
+            }
+            sums
+        }
     }
 }
