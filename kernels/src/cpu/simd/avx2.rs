@@ -75,6 +75,7 @@ impl Simd for Avx2 {
 
     const TILE_ROWS: usize = 6;
     const TILE_PANELS: usize = 1;
+    const FUSED: bool = true;
 
     #[inline(always)]
     fn splat(self, x: f32) -> Pair {
@@ -116,6 +117,12 @@ impl Simd for Avx2 {
     }
 
     #[inline(always)]
+    fn quotient(self, a: Pair, b: Pair) -> Pair {
+        // The divider works beside the multipliers, which are what the activations wait for.
+        self.div(a, b)
+    }
+
+    #[inline(always)]
     fn mul_add(self, a: Pair, b: Pair, c: Pair) -> Pair {
         unsafe {
             Pair(
@@ -136,23 +143,20 @@ impl Simd for Avx2 {
     }
 
     #[inline(always)]
-    fn round(self, a: Pair) -> Pair {
-        const NEAREST: i32 = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC;
+    fn abs(self, a: Pair) -> Pair {
         unsafe {
-            Pair(
-                _mm256_round_ps::<NEAREST>(a.0),
-                _mm256_round_ps::<NEAREST>(a.1),
-            )
+            let sign = _mm256_set1_ps(-0.0);
+            Pair(_mm256_andnot_ps(sign, a.0), _mm256_andnot_ps(sign, a.1))
         }
     }
 
     #[inline(always)]
-    fn scale_by_power(self, a: Pair, n: Pair) -> Pair {
-        let power = |n| unsafe {
-            let exponent = _mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127));
-            _mm256_castsi256_ps(_mm256_slli_epi32::<23>(exponent))
-        };
-        self.mul(a, Pair(power(n.0), power(n.1)))
+    fn low_bits_to_exponent(self, a: Pair) -> Pair {
+        unsafe {
+            let low = _mm256_slli_epi32::<23>(_mm256_castps_si256(a.0));
+            let high = _mm256_slli_epi32::<23>(_mm256_castps_si256(a.1));
+            Pair(_mm256_castsi256_ps(low), _mm256_castsi256_ps(high))
+        }
     }
 
     #[inline(always)]

@@ -30,6 +30,7 @@ impl Simd for Avx512 {
 
     const TILE_ROWS: usize = 14;
     const TILE_PANELS: usize = 2;
+    const FUSED: bool = true;
 
     #[inline(always)]
     fn splat(self, x: f32) -> __m512 {
@@ -67,6 +68,17 @@ impl Simd for Avx512 {
     }
 
     #[inline(always)]
+    fn quotient(self, a: __m512, b: __m512) -> __m512 {
+        // Division takes 16 cycles on Intel's cores; one Newton step doubles the 14 bits of the
+        // estimate.
+        unsafe {
+            let estimate = _mm512_rcp14_ps(b);
+            let error = _mm512_fnmadd_ps(b, estimate, _mm512_set1_ps(1.0));
+            _mm512_mul_ps(a, _mm512_fmadd_ps(estimate, error, estimate))
+        }
+    }
+
+    #[inline(always)]
     fn mul_add(self, a: __m512, b: __m512, c: __m512) -> __m512 {
         unsafe { _mm512_fmadd_ps(a, b, c) }
     }
@@ -82,13 +94,13 @@ impl Simd for Avx512 {
     }
 
     #[inline(always)]
-    fn round(self, a: __m512) -> __m512 {
-        unsafe { _mm512_roundscale_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(a) }
+    fn abs(self, a: __m512) -> __m512 {
+        unsafe { _mm512_abs_ps(a) }
     }
 
     #[inline(always)]
-    fn scale_by_power(self, a: __m512, n: __m512) -> __m512 {
-        unsafe { _mm512_scalef_ps(a, n) }
+    fn low_bits_to_exponent(self, a: __m512) -> __m512 {
+        unsafe { _mm512_castsi512_ps(_mm512_slli_epi32::<23>(_mm512_castps_si512(a))) }
     }
 
     #[inline(always)]

@@ -34,6 +34,8 @@ pub trait Simd: Copy {
     const TILE_ROWS: usize;
     /// Vectors side by side in that tile.
     const TILE_PANELS: usize;
+    /// Whether [`mul_add`](Self::mul_add) rounds once.
+    const FUSED: bool;
 
     /// All lanes equal to `x`.
     fn splat(self, x: f32) -> Self::V;
@@ -55,16 +57,21 @@ pub trait Simd: Copy {
     fn mul(self, a: Self::V, b: Self::V) -> Self::V;
     /// `a / b`.
     fn div(self, a: Self::V, b: Self::V) -> Self::V;
-    /// `a * b + c`, rounded once where the instruction set can (not by [`Portable`]).
+    /// `a / b` for `b` from 1 to 2^126, within 1.5 units in the last place, however the
+    /// instruction set does it fastest.
+    fn quotient(self, a: Self::V, b: Self::V) -> Self::V;
+    /// `a * b + c`, rounded once where the instruction set can ([`FUSED`](Self::FUSED)).
     fn mul_add(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V;
     /// `a` where `a < b`, otherwise `b`; so `b` where either is NaN.
     fn min(self, a: Self::V, b: Self::V) -> Self::V;
     /// `a` where `a > b`, otherwise `b`; so `b` where either is NaN.
     fn max(self, a: Self::V, b: Self::V) -> Self::V;
-    /// To the nearest integer; ties to even where the instruction set can.
-    fn round(self, a: Self::V) -> Self::V;
-    /// `a * 2^n` for integral `n` in -126..=127 (others: unspecified).
-    fn scale_by_power(self, a: Self::V, n: Self::V) -> Self::V;
+    /// `a` without its sign.
+    fn abs(self, a: Self::V) -> Self::V;
+    /// The bits of every lane, shifted left by 23: what was in the lowest eight becomes the
+    /// exponent of a power of two. `2^23 + 127 + n` becomes `2^n` for integral `n` in -126..=127,
+    /// zero for -127 and infinity for 128.
+    fn low_bits_to_exponent(self, a: Self::V) -> Self::V;
     /// The square root, correctly rounded where the instruction set can.
     fn sqrt(self, a: Self::V) -> Self::V;
     /// The sum of the lanes, in a fixed order.

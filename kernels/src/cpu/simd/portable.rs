@@ -54,6 +54,7 @@ impl Simd for Portable {
 
     const TILE_ROWS: usize = 4;
     const TILE_PANELS: usize = 1;
+    const FUSED: bool = false;
 
     #[inline(always)]
     fn splat(self, x: f32) -> V {
@@ -93,6 +94,11 @@ impl Simd for Portable {
     }
 
     #[inline(always)]
+    fn quotient(self, a: V, b: V) -> V {
+        self.div(a, b)
+    }
+
+    #[inline(always)]
     fn mul_add(self, a: V, b: V, c: V) -> V {
         // Not `f32::mul_add`: without the instruction that is a slow library call.
         zip(zip(a, b, |x, y| x * y), c, |x, y| x + y)
@@ -109,19 +115,13 @@ impl Simd for Portable {
     }
 
     #[inline(always)]
-    fn round(self, a: V) -> V {
-        // Adding 1.5 * 2^23 leaves no fraction bits; exact for |x| < 2^22, the only range used.
-        const MAGIC: f32 = 12_582_912.0;
-        map(a, |x| (x + MAGIC) - MAGIC)
+    fn abs(self, a: V) -> V {
+        map(a, f32::abs)
     }
 
     #[inline(always)]
-    fn scale_by_power(self, a: V, n: V) -> V {
-        zip(a, n, |x, n| {
-            // SAFETY-free cast: `n` is integral and small, or the result is unspecified.
-            let exponent = (n as i32).wrapping_add(127) as u32;
-            x * f32::from_bits(exponent.wrapping_shl(23))
-        })
+    fn low_bits_to_exponent(self, a: V) -> V {
+        map(a, |x| f32::from_bits(x.to_bits() << 23))
     }
 
     #[inline(always)]
