@@ -24,7 +24,7 @@ const GROUP: usize = 2;
 
 /// Expanded values of one panel that a task keeps, unless fewer make no whole row of the result:
 /// two panels fit into the second-level cache of every CPU of the last ten years.
-const BUFFER: usize = 16 * 1024;
+const BUFFER: usize = 32 * 1024;
 
 impl Expansion {
     /// Values of scratch that one thread needs for maps of `shape`.
