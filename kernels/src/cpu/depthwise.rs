@@ -1,14 +1,18 @@
 //! Depthwise convolution of packed maps.
 //!
-//! A tile is a few neighbouring outputs of one row, one register of channels each. The input is
-//! stationary: of every input row a tile keeps the row's taps in registers, loads each input
-//! pixel once and adds it to all the outputs that it reaches. An output so gets its taps from
-//! left to right and from top to bottom in every tile, whatever its width. Taps outside the map
-//! are left out, not multiplied by zeros: near the edges a tile only has fewer inputs.
+//! A tile is a few neighbouring outputs of one row, one register of channels each; rows of taps
+//! are added from top to bottom, those outside the map left out.
 
 use core::{array::from_fn, ops::Range};
 
-use super::{Act, Engine, LANES, Shape, engine::Shared, isa::Kernel, panels, simd::Simd};
+use super::{
+    Act, Engine, LANES, Shape,
+    engine::Shared,
+    isa::Kernel,
+    panels,
+    simd::Simd,
+    slide::{self, Inputs},
+};
 
 /// A depthwise convolution with its activation: every channel has a filter of its own.
 #[derive(Debug, Clone, Copy)]
@@ -35,6 +39,9 @@ pub struct Depthwise {
 /// Output rows of a task: enough of them for the rows that neighbours read twice not to matter,
 /// few enough to share a large map evenly.
 const TASK_ROWS: usize = 16;
+
+/// Output pixels that are activated in one go, while they are still in the first level of cache.
+const BAND: usize = 256;
 
 impl Depthwise {
     /// The shape of the result for an input of `shape`; empty where not even one filter fits.
@@ -91,14 +98,6 @@ impl Depthwise {
     }
 }
 
-/// The body once for every number, as a constant: sums that are indexed by a variable do not stay
-/// in registers, and compilers neither unroll loops of this length nor do so quickly.
-macro_rules! unrolled {
-    ($index:ident in [$($number:literal)*] $body:block) => {
-        $({ const $index: usize = $number; $body })*
-    };
-}
-
 /// Some output rows of one panel: the piece of a depthwise convolution that one task computes.
 pub(super) struct Rows<'a> {
     /// The convolution.
@@ -127,30 +126,46 @@ impl Kernel for Rows<'_> {
             return;
         }
         self.check();
-        for row in self.rows.clone() {
-            let tiles = self.tiles(row);
+        let width = self.layer.output_shape(self.shape).width;
+        let band = (BAND / width).max(1);
+        for start in self.rows.clone().step_by(band) {
+            let rows = start..self.rows.end.min(start + band);
             // SAFETY: `check` holds.
             unsafe {
                 match (self.layer.kernel, self.layer.stride) {
-                    (3, 1) => tiles.filter::<S, 3, 1>(simd),
-                    (3, 2) => tiles.filter::<S, 3, 2>(simd),
-                    (5, 1) => tiles.filter::<S, 5, 1>(simd),
-                    (5, 2) => tiles.filter::<S, 5, 2>(simd),
-                    (7, 1) => tiles.filter::<S, 7, 1>(simd),
-                    (7, 2) => tiles.filter::<S, 7, 2>(simd),
+                    (3, 1) => self.filter::<S, 3, 1>(simd, rows.clone()),
+                    (3, 2) => self.filter::<S, 3, 2>(simd, rows.clone()),
+                    (5, 1) => self.filter::<S, 5, 1>(simd, rows.clone()),
+                    (5, 2) => self.filter::<S, 5, 2>(simd, rows.clone()),
+                    (7, 1) => self.filter::<S, 7, 1>(simd, rows.clone()),
+                    (7, 2) => self.filter::<S, 7, 2>(simd, rows.clone()),
                     (kernel, stride) => panic!("no filter of size {kernel} with stride {stride}"),
                 }
-                self.layer.act.over(simd, tiles.output, tiles.outputs);
-                if self.layer.skip {
-                    let centre = (row - self.first_row) * tiles.inputs * LANES;
-                    let input = self.input[centre..].as_ptr();
-                    for column in 0..tiles.outputs {
-                        let output = tiles.output.add(column * LANES);
-                        let sum = simd.add(simd.load(output), simd.load(input.add(column * LANES)));
-                        simd.store(output, sum);
-                    }
-                }
             }
+            let output = (start - self.rows.start) * width * LANES;
+            let output = &mut self.output[output..][..rows.len() * width * LANES];
+            let vectors = rows.len() * width;
+            // SAFETY: the slice has as many.
+            unsafe { self.layer.act.over(simd, output.as_mut_ptr(), vectors) };
+            if self.layer.skip {
+                let input = (start - self.first_row) * width * LANES;
+                add(simd, output, &self.input[input..][..output.len()]);
+            }
+        }
+    }
+}
+
+/// Adds `input` to `output`, both whole vectors.
+#[inline(always)]
+fn add<S: Simd>(simd: S, output: &mut [f32], input: &[f32]) {
+    let pixels = output
+        .chunks_exact_mut(LANES)
+        .zip(input.chunks_exact(LANES));
+    for (output, input) in pixels {
+        // SAFETY: sixteen values each.
+        unsafe {
+            let sum = simd.add(simd.load(output.as_ptr()), simd.load(input.as_ptr()));
+            simd.store(output.as_mut_ptr(), sum);
         }
     }
 }
@@ -172,6 +187,31 @@ impl<'a> Rows<'a> {
         assert!(self.first_row <= first);
         let rows = last + taps.len() - self.first_row;
         assert!(self.input.len() >= rows * self.shape.width * LANES);
+    }
+
+    /// The sums of some rows.
+    ///
+    /// # Safety
+    /// `check` holds, and the layer's filter is `K` x `K` with a step of `STRIDE`.
+    #[inline(always)]
+    unsafe fn filter<S: Simd, const K: usize, const STRIDE: usize>(
+        &mut self,
+        simd: S,
+        rows: Range<usize>,
+    ) {
+        let width = tile_width(self.layer.output_shape(self.shape).width);
+        for row in rows {
+            let tiles = self.tiles(row);
+            // SAFETY: a tile is at most as wide as the row; otherwise the caller's word.
+            unsafe {
+                match width {
+                    8 if K < 7 => tiles.walk::<S, K, STRIDE, 8>(simd),
+                    7 if K < 7 => tiles.walk::<S, K, STRIDE, 7>(simd),
+                    2.. => tiles.walk::<S, K, STRIDE, 4>(simd),
+                    _ => tiles.walk::<S, K, STRIDE, 1>(simd),
+                }
+            }
+        }
     }
 
     /// One row of the result.
@@ -227,39 +267,19 @@ struct Tiles<'a> {
 }
 
 impl Tiles<'_> {
-    /// The sums of the whole row.
-    ///
-    /// # Safety
-    /// Everything is as the fields say.
-    #[inline(always)]
-    unsafe fn filter<S: Simd, const K: usize, const STRIDE: usize>(&self, simd: S) {
-        // SAFETY: the caller's word.
-        unsafe {
-            match tile_width(self.outputs) {
-                8 if K < 7 => self.walk::<S, K, STRIDE, 8>(simd),
-                7 if K < 7 => self.walk::<S, K, STRIDE, 7>(simd),
-                2.. => self.walk::<S, K, STRIDE, 4>(simd),
-                _ => self.walk::<S, K, STRIDE, 1>(simd),
-            }
-        }
-    }
-
     /// The row in tiles of `T`. The last tile ends with the row: what it has in common with the
     /// one before is computed twice, to the same values.
     ///
     /// # Safety
-    /// As for `filter`.
+    /// Everything is as the fields say, for a filter `K` x `K` with a step of `STRIDE`, and there
+    /// are at least `T` outputs.
     #[inline(always)]
     unsafe fn walk<S: Simd, const K: usize, const STRIDE: usize, const T: usize>(&self, simd: S) {
         for column in (0..self.outputs).step_by(T) {
             let column = column.min(self.outputs - T);
-            // The tile's inputs are numbered from the first tap of its first output; those inside
-            // the map are `first..end`.
-            let first = self.padding.saturating_sub(column * STRIDE);
-            let end = self.inputs + self.padding - column * STRIDE;
             for lane in (0..self.bias.len()).step_by(S::REGISTER) {
                 // SAFETY: the caller's word.
-                unsafe { self.tile::<S, K, STRIDE, T>(simd, column, lane, first, end) };
+                unsafe { self.tile::<S, K, STRIDE, T>(simd, column, lane) };
             }
         }
     }
@@ -267,51 +287,29 @@ impl Tiles<'_> {
     /// The sums of `T` outputs from `column` on, one register of channels from `lane` on.
     ///
     /// # Safety
-    /// As for `filter`.
-    // One of the unrolled numbers is 0, which is trivially less than any other.
-    #[allow(clippy::absurd_extreme_comparisons)]
+    /// As for `walk`; there are `T` outputs from `column` on.
     #[inline(always)]
     unsafe fn tile<S: Simd, const K: usize, const STRIDE: usize, const T: usize>(
         &self,
         simd: S,
         column: usize,
         lane: usize,
-        first: usize,
-        end: usize,
     ) {
         // SAFETY: the caller's word; pointers that are not read may lie outside the map.
         unsafe {
             let mut sums = [simd.load_register(self.bias.as_ptr().add(lane)); T];
             let mut weight = self.weight.add(lane);
-            let mut input = self.input.wrapping_add((column * STRIDE) * LANES + lane);
-            input = input.wrapping_sub(self.padding * LANES);
+            let start = self.input.wrapping_add(column * STRIDE * LANES + lane);
+            let mut inputs = Inputs {
+                start: start.wrapping_sub(self.padding * LANES),
+                first: self.padding.saturating_sub(column * STRIDE),
+                end: self.inputs + self.padding - column * STRIDE,
+            };
             for _ in 0..self.taps {
                 let taps: [S::R; K] = from_fn(|tap| simd.load_register(weight.add(tap * LANES)));
-                unrolled!(INDEX in [0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20] {
-                    if const { INDEX < (T - 1) * STRIDE + K } {
-                        // Only the first K - 1 and the last K - 1 can be outside.
-                        let before = const { INDEX < K - 1 } && INDEX < first;
-                        let behind = const { INDEX > (T - 1) * STRIDE } && INDEX >= end;
-                        if !before && !behind {
-                            let value = simd.load_register(input.wrapping_add(INDEX * LANES));
-                            unrolled!(OUTPUT in [0 1 2 3 4 5 6 7] {
-                                if const {
-                                    OUTPUT < T
-                                        && OUTPUT * STRIDE <= INDEX
-                                        && INDEX < OUTPUT * STRIDE + K
-                                } {
-                                    sums[OUTPUT] = simd.mul_add_register(
-                                        value,
-                                        taps[const { INDEX.saturating_sub(OUTPUT * STRIDE) }],
-                                        sums[OUTPUT],
-                                    );
-                                }
-                            });
-                        }
-                    }
-                });
+                slide::add_row::<S, K, STRIDE, T, false>(simd, taps, inputs, &mut sums);
                 weight = weight.wrapping_add(K * LANES);
-                input = input.wrapping_add(self.inputs * LANES);
+                inputs.start = inputs.start.wrapping_add(self.inputs * LANES);
             }
             for (output, sum) in sums.into_iter().enumerate() {
                 let output = self.output.add((column + output) * LANES + lane);

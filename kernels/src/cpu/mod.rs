@@ -29,6 +29,7 @@ mod expand;
 mod head;
 mod layer_norm;
 mod pointwise;
+mod slide;
 mod stem;
 
 pub use attention::{Attention, Grouping};

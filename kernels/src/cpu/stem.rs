@@ -1,12 +1,19 @@
 //! The first convolution: from a planar picture to a packed map.
 //!
-//! A tile is a few neighbouring outputs of one row, one register of channels each. Of every tap
-//! the weights of the channels are one register, which is multiplied by one value of the picture
-//! for each output: planes first, then rows, then columns. Taps outside the picture are left out.
+//! A tile is a few neighbouring outputs of one row, one register of channels each. Every value of
+//! the picture is multiplied, for all lanes at once, by the channels' weights of its tap: planes
+//! first, then rows, then columns.
 
-use core::ops::Range;
+use core::{array::from_fn, ops::Range};
 
-use super::{Act, Engine, LANES, Shape, engine::Shared, isa::Kernel, panels, simd::Simd};
+use super::{
+    Act, Engine, LANES, Shape,
+    engine::Shared,
+    isa::Kernel,
+    panels,
+    simd::Simd,
+    slide::{self, Inputs},
+};
 
 /// A dense 3x3 convolution of three planes with stride 2, padding 1 and an activation.
 #[derive(Debug, Clone, Copy)]
@@ -26,9 +33,6 @@ const TAPS: usize = 3 * 3 * 3;
 
 /// Output rows of a task.
 const TASK_ROWS: usize = 8;
-
-/// Outputs of the largest tile: as many sums as leave two of sixteen registers free.
-const TILE: usize = 14;
 
 impl Stem {
     /// The shape of the result for a picture of `shape`.
@@ -102,8 +106,8 @@ impl Kernel for Rows<'_> {
             // picture's length and took weights of the lengths stated.
             unsafe {
                 match width {
-                    TILE.. => self.row::<S, TILE>(simd, row, width, output),
-                    4..TILE => self.row::<S, 4>(simd, row, width, output),
+                    8.. => self.row::<S, 8>(simd, row, width, output),
+                    4..8 => self.row::<S, 4>(simd, row, width, output),
                     _ => self.row::<S, 1>(simd, row, width, output),
                 }
                 self.act.over(simd, output, width);
@@ -156,36 +160,23 @@ impl Rows<'_> {
         lane: usize,
     ) -> [S::R; T] {
         let Shape { height, width } = self.shape;
-        // Only the first output can have a tap before the row and the last one behind it.
-        let before = column == 0;
-        let behind = 2 * (column + T) > width;
         let rows = usize::from(row == 0)..3.min(height + 1 - 2 * row);
         // SAFETY: the caller's word; only values inside the picture are read.
         unsafe {
             let mut sums = [simd.load_register(self.bias.as_ptr().add(lane)); T];
             for plane in 0..3 {
                 for tap_row in rows.clone() {
-                    let weight = self
-                        .weight
-                        .as_ptr()
-                        .add((plane * 9 + tap_row * 3) * LANES + lane);
-                    let start = (plane * height + 2 * row + tap_row - 1) * width + 2 * column;
-                    let input = self.input.as_ptr().add(start);
-                    for tap in 0..3 {
-                        let weight = simd.load_register(weight.add(tap * LANES));
-                        for (index, sum) in sums.iter_mut().enumerate() {
-                            let outside = match tap {
-                                0 => index == 0 && before,
-                                1 => false,
-                                _ => index == T - 1 && behind,
-                            };
-                            if !outside {
-                                let value = *input.wrapping_add(2 * index + tap).wrapping_sub(1);
-                                let value = simd.splat_register(value);
-                                *sum = simd.mul_add_register(value, weight, *sum);
-                            }
-                        }
-                    }
+                    let weight = &self.weight[(plane * 9 + tap_row * 3) * LANES + lane..];
+                    let taps: [S::R; 3] =
+                        from_fn(|tap| simd.load_register(weight.as_ptr().add(tap * LANES)));
+                    let line = (plane * height + 2 * row + tap_row - 1) * width;
+                    let start = self.input.as_ptr().wrapping_add(line + 2 * column);
+                    let inputs = Inputs {
+                        start: start.wrapping_sub(1),
+                        first: usize::from(column == 0),
+                        end: width + 1 - 2 * column,
+                    };
+                    slide::add_row::<S, 3, 2, T, true>(simd, taps, inputs, &mut sums);
                 }
             }
             sums
