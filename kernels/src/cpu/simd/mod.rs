@@ -14,11 +14,9 @@ pub use portable::Portable;
 
 /// An instruction set that kernels are written for once, generically.
 ///
-/// A value of the type is the proof that the CPU has the instructions: only [`Isa::dispatch`]
+/// A value of the type is the proof that the CPU has the instructions: only `Isa::dispatch`
 /// makes one, inside a function compiled for them. Methods are inlined into that function, which
 /// is why each is `#[inline(always)]`, as every kernel must be.
-///
-/// [`Isa::dispatch`]: super::Isa::dispatch
 pub trait Simd: Copy {
     /// Sixteen float32.
     type V: Copy;
