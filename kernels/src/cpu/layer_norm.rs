@@ -111,14 +111,15 @@ struct Moments {
 impl Kernel for Pixels<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
+        let tail = self.tail(simd);
         for first in self.pixels.clone().step_by(BLOCK) {
             let end = self.pixels.end.min(first + BLOCK);
             // SAFETY: the pixels of the task are in the map, whose length `LayerNorm::run` made
             // sure of, and are those of no other task.
             unsafe {
-                let moments = self.moments(simd, first..end);
+                let moments = self.moments(simd, first..end, tail);
                 for pixel in first..end {
-                    self.normalise(simd, pixel, &moments, pixel - first);
+                    self.normalise(simd, pixel, &moments, pixel - first, tail);
                 }
             }
         }
@@ -132,89 +133,119 @@ impl Pixels<'_> {
         self.input.as_ptr().wrapping_add(pixel * LANES)
     }
 
+    /// One in the lanes of the last panel that are channels, zero beyond.
+    #[inline(always)]
+    fn tail<S: Simd>(&self, simd: S) -> S::V {
+        let mut tail = [0.0; LANES];
+        let channels = self.layer.channels - (panels(self.layer.channels) - 1) * LANES;
+        tail[..channels].fill(1.0);
+        // SAFETY: sixteen values.
+        unsafe { simd.load(tail.as_ptr()) }
+    }
+
     /// One in the lanes of `panel` that are channels, zero beyond.
     #[inline(always)]
-    fn used<S: Simd>(&self, simd: S, panel: usize) -> S::V {
-        let channels = self.layer.channels - panel * LANES;
-        if channels >= LANES {
-            return simd.splat(1.0);
+    fn used<S: Simd>(&self, simd: S, panel: usize, tail: S::V) -> S::V {
+        match panel + 1 == panels(self.layer.channels) {
+            true => tail,
+            false => simd.splat(1.0),
         }
-        let mut used = [0.0; LANES];
-        used[..channels].fill(1.0);
-        // SAFETY: sixteen values.
-        unsafe { simd.load(used.as_ptr()) }
     }
 
     /// # Safety
-    /// All of the input's panels hold the `pixels`, at most [`BLOCK`].
+    /// All of the input's panels hold the `pixels`, 1 to [`BLOCK`].
     #[inline(always)]
-    unsafe fn moments<S: Simd>(&self, simd: S, pixels: Range<usize>) -> Moments {
-        let stride = self.shape.pixels() * LANES;
-        let panels = panels(self.layer.channels);
-        let channels = simd.splat(self.layer.channels as f32);
+    unsafe fn moments<S: Simd>(&self, simd: S, pixels: Range<usize>, tail: S::V) -> Moments {
         let mut sums = [0.0; BLOCK];
         let mut squares = [0.0; BLOCK];
-        let mut minus_mean = [0.0; BLOCK];
-        let mut scale = [0.0; BLOCK];
-        let mut offset = [0.0; BLOCK];
+        let mut moments = Moments {
+            minus_mean: sums,
+            scale: sums,
+            offset: sums,
+        };
         // A group that the pixels do not fill repeats the last of them.
         let group = |first: usize| {
             let pixel = |i: usize| self.start((pixels.start + first + i).min(pixels.end - 1));
             [pixel(0), pixel(1), pixel(2), pixel(3)]
         };
+        let groups = (0..pixels.len()).step_by(GROUP);
         // SAFETY: the caller vouches for the pixels; arrays are one vector.
         unsafe {
-            for first in (0..pixels.len()).step_by(GROUP) {
-                let starts = group(first);
-                let mut sum = [simd.splat(0.0); GROUP];
-                for panel in 0..panels {
-                    for (sum, start) in sum.iter_mut().zip(starts) {
-                        *sum = simd.add(*sum, simd.load(start.add(panel * stride)));
-                    }
-                }
-                for (total, sum) in sums[first..].iter_mut().zip(sum) {
-                    *total = simd.sum(sum);
-                }
+            for first in groups.clone() {
+                let sums = &mut sums[first..first + GROUP];
+                sums.copy_from_slice(&self.sums(simd, group(first)));
             }
-            let mean = simd.div(simd.load(sums.as_ptr()), channels);
-            simd.store(minus_mean.as_mut_ptr(), simd.sub(simd.splat(0.0), mean));
-            for first in (0..pixels.len()).step_by(GROUP) {
-                let starts = group(first);
-                let mut sum = [simd.splat(0.0); GROUP];
-                let mut square = sum;
-                for panel in 0..panels {
-                    let used = self.used(simd, panel);
-                    for i in 0..GROUP {
-                        let x = simd.load(starts[i].add(panel * stride));
-                        let x = simd.mul_add(simd.splat(minus_mean[first + i]), used, x);
-                        sum[i] = simd.add(sum[i], x);
-                        square[i] = simd.mul_add(x, x, square[i]);
-                    }
-                }
-                for i in 0..GROUP {
-                    sums[first + i] = simd.sum(sum[i]);
-                    squares[first + i] = simd.sum(square[i]);
-                }
+            let channels = simd.splat(self.layer.channels as f32);
+            let minus_mean = simd.div(
+                simd.load(sums.as_ptr()),
+                simd.sub(simd.splat(0.0), channels),
+            );
+            simd.store(moments.minus_mean.as_mut_ptr(), minus_mean);
+            for first in groups {
+                let group_means = &moments.minus_mean[first..first + GROUP];
+                let (sum, square) = self.deviations(simd, group(first), group_means, tail);
+                sums[first..first + GROUP].copy_from_slice(&sum);
+                squares[first..first + GROUP].copy_from_slice(&square);
             }
             let lack = simd.div(simd.load(sums.as_ptr()), channels);
-            let variance = simd.sub(
-                simd.div(simd.load(squares.as_ptr()), channels),
-                simd.mul(lack, lack),
-            );
-            let variance = simd.max(simd.splat(0.0), variance);
+            let square = simd.div(simd.load(squares.as_ptr()), channels);
+            let variance = simd.max(simd.splat(0.0), simd.sub(square, simd.mul(lack, lack)));
             let deviation = simd.sqrt(simd.add(variance, simd.splat(self.layer.eps)));
-            let inverse = simd.div(simd.splat(1.0), deviation);
-            simd.store(scale.as_mut_ptr(), inverse);
-            simd.store(
-                offset.as_mut_ptr(),
-                simd.sub(simd.splat(0.0), simd.mul(lack, inverse)),
-            );
+            let scale = simd.div(simd.splat(1.0), deviation);
+            let offset = simd.sub(simd.splat(0.0), simd.mul(lack, scale));
+            simd.store(moments.scale.as_mut_ptr(), scale);
+            simd.store(moments.offset.as_mut_ptr(), offset);
         }
-        Moments {
-            minus_mean,
-            scale,
-            offset,
+        moments
+    }
+
+    /// The sums over the channels of some pixels.
+    ///
+    /// # Safety
+    /// All of the input's panels hold the pixels.
+    #[inline(always)]
+    unsafe fn sums<S: Simd>(&self, simd: S, starts: [*const f32; GROUP]) -> [f32; GROUP] {
+        let stride = self.shape.pixels() * LANES;
+        let mut sums = [simd.splat(0.0); GROUP];
+        for panel in 0..panels(self.layer.channels) {
+            for (sum, start) in sums.iter_mut().zip(starts) {
+                // SAFETY: the caller vouches for the pixels.
+                *sum = simd.add(*sum, unsafe { simd.load(start.add(panel * stride)) });
+            }
         }
+        let [a, b, c, d] = sums;
+        [simd.sum(a), simd.sum(b), simd.sum(c), simd.sum(d)]
+    }
+
+    /// The sums of the deviations from the means and of their squares.
+    ///
+    /// # Safety
+    /// All of the input's panels hold the pixels.
+    #[inline(always)]
+    unsafe fn deviations<S: Simd>(
+        &self,
+        simd: S,
+        starts: [*const f32; GROUP],
+        minus_mean: &[f32],
+        tail: S::V,
+    ) -> ([f32; GROUP], [f32; GROUP]) {
+        let stride = self.shape.pixels() * LANES;
+        let mut sums = [simd.splat(0.0); GROUP];
+        let mut squares = sums;
+        for panel in 0..panels(self.layer.channels) {
+            let used = self.used(simd, panel, tail);
+            for i in 0..GROUP {
+                // SAFETY: the caller vouches for the pixels.
+                let x = unsafe { simd.load(starts[i].add(panel * stride)) };
+                let x = simd.mul_add(simd.splat(minus_mean[i]), used, x);
+                sums[i] = simd.add(sums[i], x);
+                squares[i] = simd.mul_add(x, x, squares[i]);
+            }
+        }
+        let [a, b, c, d] = sums;
+        let sums = [simd.sum(a), simd.sum(b), simd.sum(c), simd.sum(d)];
+        let [a, b, c, d] = squares;
+        (sums, [simd.sum(a), simd.sum(b), simd.sum(c), simd.sum(d)])
     }
 
     /// Writes one pixel, the one at `index` of the block.
@@ -222,7 +253,14 @@ impl Pixels<'_> {
     /// # Safety
     /// All of the input's panels hold the pixel, and nobody else uses it in the output.
     #[inline(always)]
-    unsafe fn normalise<S: Simd>(&self, simd: S, pixel: usize, moments: &Moments, index: usize) {
+    unsafe fn normalise<S: Simd>(
+        &self,
+        simd: S,
+        pixel: usize,
+        moments: &Moments,
+        index: usize,
+        tail: S::V,
+    ) {
         let from = self.start(pixel);
         let to = self
             .output
@@ -232,7 +270,7 @@ impl Pixels<'_> {
         let scale = simd.splat(moments.scale[index]);
         let offset = simd.splat(moments.offset[index]);
         for panel in 0..panels(self.layer.channels) {
-            let used = self.used(simd, panel);
+            let used = self.used(simd, panel, tail);
             // SAFETY: the caller vouches for the pixel, `LayerNorm::run` for the parameters.
             unsafe {
                 let x = simd.load(from.add(panel * self.shape.pixels() * LANES));

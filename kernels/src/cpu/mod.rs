@@ -40,7 +40,7 @@ pub use head::{average_pool, unpack};
 pub use isa::Isa;
 pub use layer_norm::LayerNorm;
 pub use map::{LANES, Shape, panels};
-pub use math::Act;
+pub use math::{Act, exponentials};
 pub use pointwise::Pointwise;
 pub use stem::Stem;
 pub use threads::Threads;

@@ -7,6 +7,7 @@ mod depthwise;
 mod expand;
 mod head;
 mod layer_norm;
+mod math;
 mod pointwise;
 mod stem;
 mod threads;
