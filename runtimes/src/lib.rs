@@ -1,11 +1,12 @@
-//! Runs an emitted ONNX model in the runtimes people deploy with, and compares what comes out
-//! with the reference.
+//! Runs what emoc emits, and compares what comes out with the reference: ONNX models in the
+//! runtimes people deploy with, Rust crates in a process of their own.
 //!
 //! 1. [`OnnxModel::read`] decodes the bytes of a file, and [`OnnxModel::bind`] gives its inputs the
 //!    shapes of this run; both refuse what no runtime should be fed.
 //! 2. [`all`] lists the runtimes: each is [`Found::Ready`], or [`Found::Missing`] with the reason
 //!    and how to get it.
-//! 3. [`Runtime::load`] and [`Session::run`] give the outputs.
+//! 3. [`Runtime::load`] gives a [`Session`], and [`Session::run`] the outputs. A crate becomes a
+//!    session by being built: [`rust_crate::Cargo::build`].
 //! 4. [`compare_all`] judges them; [`first_divergence`] names the block where they part.
 //!
 //! To add a runtime: write its file, and add its line to the list in `runtime.rs`.
@@ -20,6 +21,9 @@ mod onnxruntime;
 mod runtime;
 mod tract;
 
+mod process;
+pub mod rust_crate;
+
 mod compare;
 mod timing;
 
@@ -31,6 +35,7 @@ pub use compare::{
     first_divergence,
 };
 pub use model::{OnnxModel, ValueInfo};
+pub use process::Children;
 pub use runtime::{Found, Missing, Options, Runtime, Session, all};
 pub use tensor::{InputFact, NamedTensor};
 pub use timing::{Timing, time_runs};

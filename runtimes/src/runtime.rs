@@ -1,6 +1,10 @@
 //! What a runtime is, and the list of them.
 
-use std::{ffi::OsString, path::PathBuf};
+use std::{
+    ffi::OsString,
+    path::PathBuf,
+    time::{Duration, Instant},
+};
 
 use emoc_ir::{Diagnostic, Result};
 use serde::Serialize;
@@ -93,6 +97,20 @@ pub trait Session {
     /// When an input is missing or not of the shape the model was loaded for, when the runtime
     /// fails, and when an output is not float32.
     fn run(&mut self, inputs: &[NamedTensor]) -> Result<Vec<NamedTensor>>;
+
+    /// How long each of `runs` further inferences takes, and nothing around them.
+    ///
+    /// # Errors
+    /// Those of [`run`](Self::run).
+    fn times(&mut self, inputs: &[NamedTensor], runs: usize) -> Result<Vec<Duration>> {
+        let mut times = Vec::new();
+        for _ in 0..runs {
+            let start = Instant::now();
+            self.run(inputs)?;
+            times.push(start.elapsed());
+        }
+        Ok(times)
+    }
 }
 
 /// The tensors for `facts`, in their order.

@@ -1,6 +1,6 @@
 //! How long a loaded model takes.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use emoc_ir::{Diagnostic, Result};
 use serde::Serialize;
@@ -38,15 +38,10 @@ impl Timing {
 /// run: let one precede (the run whose outputs are compared).
 ///
 /// # Errors
-/// Those of [`Session::run`]; and when `runs` is 0.
+/// Those of [`Session::times`]; and when `runs` is 0.
 pub fn time_runs(session: &mut dyn Session, inputs: &[NamedTensor], runs: usize) -> Result<Timing> {
-    let mut times = Vec::new();
-    for _ in 0..runs {
-        let start = Instant::now();
-        session.run(inputs)?;
-        times.push(start.elapsed());
-    }
-    Timing::of(times).ok_or_else(|| Diagnostic::usage("at least one run is needed for a time"))
+    Timing::of(session.times(inputs, runs)?)
+        .ok_or_else(|| Diagnostic::usage("at least one run is needed for a time"))
 }
 
 #[cfg(test)]
