@@ -1,0 +1,105 @@
+//! The pixels of a window, and where a thread keeps what it computes for them.
+
+use super::{
+    super::{LANES, Shape},
+    Attention, Grouping,
+    chunk::{CHUNK, Span},
+};
+
+/// Buffers of one thread.
+pub(super) struct Workspace<'a> {
+    /// Where the window's tokens are in the padded map, those inside the map first.
+    pub pixels: &'a mut [u32],
+    /// Where those inside the map are in the map.
+    pub targets: &'a mut [u32],
+    /// The keys' panels, `[panels][tokens][16]`.
+    pub keys: &'a mut [f32],
+    /// The queries' panels, transposed: `[channels][CHUNK]`.
+    pub queries: &'a mut [f32],
+    /// `[tokens][CHUNK]`.
+    pub scores: &'a mut [f32],
+    /// For every query, what its mixed values are multiplied by.
+    pub factors: &'a mut [f32],
+}
+
+impl<'a> Workspace<'a> {
+    /// Values that the buffers take.
+    pub const fn len(layer: &Attention) -> usize {
+        let tokens = layer.tokens();
+        let panels = Span::most_panels(layer.dim_qk);
+        2 * tokens + panels * LANES * (tokens + CHUNK) + (tokens + 1) * CHUNK
+    }
+
+    /// Buffers in `scratch`, which is at least that long.
+    pub fn split(layer: &Attention, scratch: &'a mut [f32]) -> Self {
+        let tokens = layer.tokens();
+        let panels = Span::most_panels(layer.dim_qk);
+        let (pixels, rest) = scratch.split_at_mut(tokens);
+        let (targets, rest) = rest.split_at_mut(tokens);
+        let (keys, rest) = rest.split_at_mut(panels * tokens * LANES);
+        let (queries, rest) = rest.split_at_mut(panels * LANES * CHUNK);
+        let (scores, rest) = rest.split_at_mut(tokens * CHUNK);
+        Self {
+            pixels: integers(pixels),
+            targets: integers(targets),
+            keys,
+            queries,
+            scores,
+            factors: &mut rest[..CHUNK],
+        }
+    }
+}
+
+/// The same memory for whole numbers.
+fn integers(values: &mut [f32]) -> &mut [u32] {
+    // SAFETY: both types have the same size and alignment, and any bits are a value of both.
+    unsafe { core::slice::from_raw_parts_mut(values.as_mut_ptr().cast(), values.len()) }
+}
+
+/// A window of a padded map.
+pub(super) struct Window {
+    /// Its rows: the first, the distance between two, how many.
+    rows: [usize; 3],
+    /// Its columns.
+    columns: [usize; 3],
+    /// Pixels of a row of the padded map.
+    width: usize,
+}
+
+impl Window {
+    /// Window `index` of the padded map.
+    pub fn new([height, width]: [usize; 2], grouping: Grouping, grid: Shape, index: usize) -> Self {
+        let (down, across) = (grid.height / height, grid.width / width);
+        let positions = |index: usize, size: usize, count: usize| match grouping {
+            Grouping::Close => [index * size, 1, size],
+            Grouping::Remote => [index, count, size],
+        };
+        Self {
+            rows: positions(index / across, height, down),
+            columns: positions(index % across, width, across),
+            width: grid.width,
+        }
+    }
+
+    /// Lists its pixels in the padded map, those inside the map of `shape` first, and where these
+    /// are in that. Returns how many they are.
+    pub fn list(&self, shape: Shape, pixels: &mut [u32], targets: &mut [u32]) -> usize {
+        let (mut inside, mut outside) = (0, pixels.len());
+        let positions =
+            |[first, step, count]: [usize; 3]| (0..count).map(move |i| first + i * step);
+        for row in positions(self.rows) {
+            for column in positions(self.columns) {
+                let slot = if row < shape.height && column < shape.width {
+                    targets[inside] = (row * shape.width + column) as u32;
+                    inside += 1;
+                    inside - 1
+                } else {
+                    outside -= 1;
+                    outside
+                };
+                pixels[slot] = (row * self.width + column) as u32;
+            }
+        }
+        inside
+    }
+}
