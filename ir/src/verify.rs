@@ -7,7 +7,7 @@
 //!    filled exactly once, and there is no cycle.
 //! 4. Every node's weights exist and fill all required slots; no weight is unused.
 //! 5. Every node's output types are those its op infers from operands and weights; all are
-//!    float32 and hold between 1 and 2^40 elements per picture.
+//!    float32 and hold between 1 and 2^40 elements per picture (2^28 where addresses have 32 bits).
 //! 6. Attributes are usable numbers: an epsilon is finite and not negative, a factor finite.
 //! 7. In the types of inputs and results only the first axis depends on the batch.
 

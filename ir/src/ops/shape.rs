@@ -6,8 +6,9 @@ use super::{Act, Attention, Conv2d, I2Rmb, Mixer, Op, WindowAttention, Windows};
 use crate::{DType, Dim, Shape, TensorType};
 
 /// Most elements a value or weight may have per picture. Graphs come from hostile files and
-/// flags; below this bound sums and products of two sizes of one tensor cannot overflow.
-const MAX_ELEMENTS: usize = 1 << 40;
+/// flags; below this bound sums and products of two sizes of one tensor cannot overflow, nor,
+/// where addresses have 32 bits, the bytes of a tensor.
+const MAX_ELEMENTS: usize = 1 << if usize::BITS < 64 { 28 } else { 40 };
 
 type Rule<T = Vec<TensorType>> = Result<T, String>;
 
@@ -91,7 +92,7 @@ pub(crate) fn check_type(ty: &TensorType) -> Rule<()> {
 
 impl Op {
     /// Types of the outputs, from the types of inputs and weights. All are float32 and hold
-    /// between 1 and 2^40 elements per picture.
+    /// between 1 and 2^40 elements per picture (2^28 where addresses have 32 bits).
     ///
     /// # Errors
     /// One sentence that says which operand does not fit.

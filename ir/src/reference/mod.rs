@@ -20,9 +20,10 @@ pub use node::evaluate_node;
 
 use crate::{Diagnostic, Dim, Graph, NodeId, Result, Value, ops::Op};
 
-/// Most elements of one value. The evaluator keeps float64: more would be 16 GiB, and a graph
-/// of that size comes from a slip in the input size or the batch.
-const MAX_ELEMENTS: usize = 1 << 31;
+/// Most elements of one value. The evaluator keeps float64: more would be 16 GiB (half a GiB
+/// where addresses have 32 bits), and a graph of that size comes from a slip in the input size or
+/// the batch.
+const MAX_ELEMENTS: usize = 1 << if usize::BITS < 64 { 26 } else { 31 };
 
 /// What is kept of an op's float64 result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
