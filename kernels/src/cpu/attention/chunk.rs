@@ -132,7 +132,10 @@ impl Chunk<'_> {
     #[inline(always)]
     fn softmax<S: Simd>(&mut self, simd: S, vectors: usize) {
         let Workspace {
-            scores, factors, ..
+            scores,
+            largest,
+            factors,
+            ..
         } = &mut self.workspace;
         for vector in 0..vectors {
             // SAFETY: rows have `CHUNK` values, as have the factors, and at most that many
@@ -140,10 +143,7 @@ impl Chunk<'_> {
             unsafe {
                 let start = scores.as_mut_ptr().add(vector * LANES);
                 let rows = (0..scores.len() / CHUNK).map(|row| start.add(row * CHUNK));
-                let mut largest = simd.load(start);
-                for row in rows.clone() {
-                    largest = simd.max(largest, simd.load(row));
-                }
+                let largest = simd.load(largest.as_ptr().add(vector * LANES));
                 let mut sum = simd.splat(0.0);
                 for row in rows {
                     let power = math::exp(simd, simd.sub(simd.load(row), largest));
@@ -172,6 +172,7 @@ impl Kernel for Chunk<'_> {
         self.gather_keys(simd, keys);
         self.transpose_queries(simd, queries);
         let tokens = self.layer.tokens();
+        self.workspace.largest.fill(f32::NEG_INFINITY);
         let scores = Scores {
             keys: self.workspace.keys.as_ptr(),
             tokens,
@@ -179,6 +180,7 @@ impl Kernel for Chunk<'_> {
             depth: dim_qk,
             queries: self.workspace.queries[queries.lane * CHUNK..].as_ptr(),
             scores: self.workspace.scores.as_mut_ptr(),
+            largest: self.workspace.largest.as_mut_ptr(),
         };
         scores.compute(simd, tokens, vectors);
         self.softmax(simd, vectors);

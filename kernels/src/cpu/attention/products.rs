@@ -70,6 +70,8 @@ pub(super) struct Scores {
     /// `[depth][CHUNK]`.
     pub queries: *const f32,
     pub scores: *mut f32,
+    /// The largest score of every query so far.
+    pub largest: *mut f32,
 }
 
 impl Product for Scores {
@@ -99,10 +101,15 @@ impl Product for Scores {
                 keys = keys.wrapping_add(self.tokens * LANES);
             }
             let scores = self.scores.add(row * CHUNK + column * LANES);
-            for (row, sums) in sums.iter().enumerate() {
-                for (column, sum) in sums.iter().enumerate() {
-                    simd.store(scores.add(row * CHUNK + column * LANES), *sum);
+            let largest = self.largest.add(column * LANES);
+            for column in 0..C {
+                let largest = largest.add(column * LANES);
+                let mut most = simd.load(largest);
+                for (row, sums) in sums.iter().enumerate() {
+                    most = simd.max(most, sums[column]);
+                    simd.store(scores.add(row * CHUNK + column * LANES), sums[column]);
                 }
+                simd.store(largest, most);
             }
         }
     }

@@ -8,44 +8,49 @@ use super::{
 
 /// Buffers of one thread.
 pub(super) struct Workspace<'a> {
-    /// Where the window's tokens are in the padded map, those inside the map first.
-    pub pixels: &'a mut [u32],
-    /// Where those inside the map are in the map.
-    pub targets: &'a mut [u32],
     /// The keys' panels, `[panels][tokens][16]`.
     pub keys: &'a mut [f32],
     /// The queries' panels, transposed: `[channels][CHUNK]`.
     pub queries: &'a mut [f32],
     /// `[tokens][CHUNK]`.
     pub scores: &'a mut [f32],
+    /// The largest score of every query.
+    pub largest: &'a mut [f32],
     /// For every query, what its mixed values are multiplied by.
     pub factors: &'a mut [f32],
+    /// Where the window's tokens are in the padded map, those inside the map first.
+    pub pixels: &'a mut [u32],
+    /// Where those inside the map are in the map.
+    pub targets: &'a mut [u32],
 }
 
 impl<'a> Workspace<'a> {
-    /// Values that the buffers take.
+    /// Values that the buffers take: whole vectors, so that all are aligned if the first is.
     pub const fn len(layer: &Attention) -> usize {
         let tokens = layer.tokens();
-        let panels = Span::most_panels(layer.dim_qk);
-        2 * tokens + panels * LANES * (tokens + CHUNK) + (tokens + 1) * CHUNK
+        let channels = Span::most_panels(layer.dim_qk) * LANES;
+        let lists = (2 * tokens).next_multiple_of(LANES);
+        channels * (tokens + CHUNK) + (tokens + 2) * CHUNK + lists
     }
 
     /// Buffers in `scratch`, which is at least that long.
     pub fn split(layer: &Attention, scratch: &'a mut [f32]) -> Self {
         let tokens = layer.tokens();
-        let panels = Span::most_panels(layer.dim_qk);
-        let (pixels, rest) = scratch.split_at_mut(tokens);
-        let (targets, rest) = rest.split_at_mut(tokens);
-        let (keys, rest) = rest.split_at_mut(panels * tokens * LANES);
-        let (queries, rest) = rest.split_at_mut(panels * LANES * CHUNK);
+        let channels = Span::most_panels(layer.dim_qk) * LANES;
+        let (keys, rest) = scratch.split_at_mut(channels * tokens);
+        let (queries, rest) = rest.split_at_mut(channels * CHUNK);
         let (scores, rest) = rest.split_at_mut(tokens * CHUNK);
+        let (largest, rest) = rest.split_at_mut(CHUNK);
+        let (factors, rest) = rest.split_at_mut(CHUNK);
+        let (pixels, rest) = rest.split_at_mut(tokens);
         Self {
-            pixels: integers(pixels),
-            targets: integers(targets),
             keys,
             queries,
             scores,
-            factors: &mut rest[..CHUNK],
+            largest,
+            factors,
+            pixels: integers(pixels),
+            targets: integers(&mut rest[..tokens]),
         }
     }
 }
