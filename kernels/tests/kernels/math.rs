@@ -114,8 +114,8 @@ fn gelu() {
     let function = |isa, values: &mut [f32]| Act::Gelu.map(isa, values);
     check("gelu", function, exact, |x, _| match x.abs() {
         16.0.. => 1e-30,
-        a => (4.5e-7 * a)
-            .min(1.6e-7 * a.max(1.0))
+        a => (4.6e-7 * a)
+            .min(1.8e-7 * a.max(1.0))
             .max(f64::from(f32::from_bits(1))),
     });
 }

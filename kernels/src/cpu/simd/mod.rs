@@ -55,7 +55,7 @@ pub trait Simd: Copy {
     fn mul(self, a: Self::V, b: Self::V) -> Self::V;
     /// `a / b`.
     fn div(self, a: Self::V, b: Self::V) -> Self::V;
-    /// `a / b` for `b` from 1 to 2^126, within 1.5 units in the last place, however the
+    /// `a / b` for `b` from 1 to 2^126, within 2 units in the last place, however the
     /// instruction set does it fastest.
     fn quotient(self, a: Self::V, b: Self::V) -> Self::V;
     /// `a * b + c`, rounded once where the instruction set can ([`FUSED`](Self::FUSED)).
