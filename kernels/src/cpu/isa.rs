@@ -1,5 +1,9 @@
 //! Choosing an instruction set at run time.
 
+#[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
+use super::simd::Neon;
+#[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+use super::simd::Simd128;
 #[cfg(target_arch = "x86_64")]
 use super::simd::{Avx2, Avx512};
 use super::simd::{Portable, Simd};
@@ -15,6 +19,10 @@ enum Kind {
     Avx2,
     #[cfg(target_arch = "x86_64")]
     Avx512,
+    #[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
+    Neon,
+    #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+    Simd128,
 }
 
 /// Work written for any instruction set.
@@ -38,6 +46,10 @@ impl Isa {
             Isa(Kind::Avx512),
             #[cfg(target_arch = "x86_64")]
             Isa(Kind::Avx2),
+            #[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
+            Isa(Kind::Neon),
+            #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+            Isa(Kind::Simd128),
             Isa(Kind::Portable),
         ];
         let first = ALL.iter().position(|isa| isa.is_detected());
@@ -52,7 +64,7 @@ impl Isa {
             .find(|isa| isa.name() == name)
     }
 
-    /// `avx512`, `avx2` or `portable`.
+    /// `avx512`, `avx2`, `neon`, `simd128` or `portable`.
     pub fn name(self) -> &'static str {
         match self.0 {
             Kind::Portable => "portable",
@@ -60,6 +72,10 @@ impl Isa {
             Kind::Avx2 => "avx2",
             #[cfg(target_arch = "x86_64")]
             Kind::Avx512 => "avx512",
+            #[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
+            Kind::Neon => "neon",
+            #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+            Kind::Simd128 => "simd128",
         }
     }
 
@@ -86,11 +102,10 @@ impl Isa {
         }
     }
 
+    /// Other instruction sets are part of the target or not compiled at all.
     #[cfg(not(target_arch = "x86_64"))]
     fn is_detected(&self) -> bool {
-        match self.0 {
-            Kind::Portable => true,
-        }
+        true
     }
 
     /// Runs the kernel compiled for this instruction set.
@@ -104,6 +119,10 @@ impl Isa {
             // SAFETY: as above.
             #[cfg(target_arch = "x86_64")]
             Kind::Avx512 => unsafe { run_avx512(kernel) },
+            #[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
+            Kind::Neon => kernel.run(Neon),
+            #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+            Kind::Simd128 => kernel.run(Simd128),
         }
     }
 }

@@ -45,7 +45,7 @@ weights {{
 
     let mut blob = Blob::default();
     let channels = Channels::plain(mid);
-    let mut weight = |key: &str| support::weight(&graph, key);
+    let weight = |key: &str| support::weight(&graph, key);
     let layer = Expansion {
         expand: Pointwise {
             inputs,

@@ -35,6 +35,7 @@ fn every_task_runs_once() {
 }
 
 #[test]
+#[cfg_attr(target_family = "wasm", ignore = "no threads")]
 fn sleeping_threads_wake() {
     let pool = Threads::new(2);
     for _ in 0..3 {
@@ -51,6 +52,7 @@ fn sleeping_threads_wake() {
 }
 
 #[test]
+#[cfg_attr(target_family = "wasm", ignore = "no threads")]
 fn callers_at_the_same_time_get_their_own_results() {
     let pool = Threads::new(3);
     std::thread::scope(|scope| {
@@ -70,6 +72,7 @@ fn callers_at_the_same_time_get_their_own_results() {
 }
 
 #[test]
+#[cfg_attr(target_family = "wasm", ignore = "panics abort")]
 fn a_panic_reaches_the_caller_and_the_pool_lives() {
     let pool = Threads::new(2);
     for bad in [0, 5, 99] {

@@ -4,13 +4,26 @@
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+#[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
+mod neon;
 mod portable;
+#[cfg(any(
+    all(target_arch = "aarch64", target_feature = "neon"),
+    all(target_arch = "wasm32", target_feature = "simd128")
+))]
+mod quad;
+#[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+mod wasm;
 
 #[cfg(target_arch = "x86_64")]
 pub use avx2::Avx2;
 #[cfg(target_arch = "x86_64")]
 pub use avx512::Avx512;
+#[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
+pub use neon::Neon;
 pub use portable::Portable;
+#[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+pub use wasm::Simd128;
 
 /// An instruction set that kernels are written for once, generically.
 ///
@@ -20,11 +33,11 @@ pub use portable::Portable;
 pub trait Simd: Copy {
     /// Sixteen float32.
     type V: Copy;
-    /// One register: a vector is `16 / REGISTER` of them. Tiles whose accumulators would not fit
-    /// the registers as vectors are made of these.
+    /// One register, or two at once: a vector is `16 / REGISTER` of them. Tiles whose accumulators
+    /// would not fit the registers as vectors are made of these.
     type R: Copy;
 
-    /// Lanes of a register.
+    /// Lanes of an [`R`](Self::R).
     const REGISTER: usize;
 
     /// Rows of the largest tile that the registers hold: its accumulators are
@@ -60,9 +73,9 @@ pub trait Simd: Copy {
     fn quotient(self, a: Self::V, b: Self::V) -> Self::V;
     /// `a * b + c`, rounded once where the instruction set can ([`FUSED`](Self::FUSED)).
     fn mul_add(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V;
-    /// `a` where `a < b`, otherwise `b`; so `b` where either is NaN.
+    /// The smaller. NaN where `b` is NaN; where only `a` is, NaN or `b`.
     fn min(self, a: Self::V, b: Self::V) -> Self::V;
-    /// `a` where `a > b`, otherwise `b`; so `b` where either is NaN.
+    /// The larger. NaN where `b` is NaN; where only `a` is, NaN or `b`.
     fn max(self, a: Self::V, b: Self::V) -> Self::V;
     /// `a` without its sign.
     fn abs(self, a: Self::V) -> Self::V;
