@@ -3,6 +3,8 @@
 //!
 //!     cargo run --release -p emoc-kernels --example profile [-- avx512|avx2|portable]
 
+#![allow(clippy::print_stdout)]
+
 use std::{
     hint::black_box,
     time::{Duration, Instant},
