@@ -6,3 +6,4 @@
 #![warn(missing_docs)]
 
 pub mod onnx;
+pub mod rust_crate;
