@@ -1,5 +1,10 @@
 //! Does an artifact compute what the network computes? Every runtime found runs it, and the
 //! reference evaluator, which knows nothing of passes and backends, is the arbiter.
+//!
+//! An ONNX file is run by every runtime; a crate is built and runs itself ([`crate_row`]), and the
+//! runtimes run the ONNX file of the same graph beside it, for comparison.
+
+mod crate_row;
 
 use std::{
     path::PathBuf,
@@ -16,6 +21,8 @@ use emoc_runtimes::{
     Tolerance, all_agree, compare_all, first_divergence, time_runs,
 };
 use serde::Serialize;
+
+pub use crate_row::{References, judge_crate};
 
 use crate::{
     args::RuntimeArgs,
@@ -106,20 +113,37 @@ fn evaluate(
         .collect()
 }
 
+/// What a runtime ran.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Ran {
+    /// The artifact.
+    Artifact,
+    /// The ONNX file of the same graph, for comparison: it does not decide.
+    OnnxInstead,
+}
+
 /// What one runtime answered.
 #[derive(Debug, Serialize)]
 pub struct Row {
     pub runtime: &'static str,
+    pub ran: Ran,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,
     pub verdict: Verdict,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub outputs: Vec<Comparison>,
+    /// How far the rounding of weights moves the outputs: against the network as it was given.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub rounding: Vec<Comparison>,
     /// Fastest inference, in milliseconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub inference_ms: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub threads: Option<usize>,
+    /// The instruction set that a crate chose.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub isa: Option<String>,
     /// Where a disagreement begins.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub first_divergence: Option<Divergence>,
@@ -145,20 +169,40 @@ impl Row {
     fn new(runtime: &'static str, version: Option<String>, verdict: Verdict) -> Self {
         Self {
             runtime,
+            ran: Ran::Artifact,
             version,
             verdict,
             outputs: Vec::new(),
+            rounding: Vec::new(),
             inference_ms: None,
             threads: None,
+            isa: None,
             first_divergence: None,
             error: None,
             missing: None,
         }
     }
 
+    fn missing(missing: &Missing) -> Self {
+        let mut row = Self::new(missing.name, None, Verdict::NotFound);
+        row.missing = Some(missing.clone());
+        row
+    }
+
+    fn failed(runtime: &'static str, version: Option<String>, error: Box<Diagnostic>) -> Self {
+        let mut row = Self::new(runtime, version, Verdict::Fails);
+        row.error = Some(error);
+        row
+    }
+
     /// Whether it ran the artifact and did not agree.
     pub fn is_bad(&self) -> bool {
-        matches!(self.verdict, Verdict::Disagrees | Verdict::Fails)
+        self.ran == Ran::Artifact && matches!(self.verdict, Verdict::Disagrees | Verdict::Fails)
+    }
+
+    /// Whether it ran the artifact and agreed.
+    pub fn is_good(&self) -> bool {
+        self.ran == Ran::Artifact && self.verdict == Verdict::Agrees
     }
 }
 
@@ -187,56 +231,69 @@ pub fn judge(
     Ok(rows)
 }
 
+/// Runs the ONNX file of the artifact's graph in every runtime, beside the artifact itself.
+fn compare_onnx(onnx: &[u8], reference: &Reference, runtimes: &[Found], ui: &Ui) -> Vec<Row> {
+    let row = |found| Row {
+        ran: Ran::OnnxInstead,
+        ..judge_one(onnx, reference, found, ui)
+    };
+    runtimes.iter().map(row).collect()
+}
+
 fn judge_one(artifact: &[u8], reference: &Reference, found: &Found, ui: &Ui) -> Row {
     let runtime = match found {
         Found::Ready(runtime) => runtime,
-        Found::Missing(missing) => {
-            let mut row = Row::new(missing.name, None, Verdict::NotFound);
-            row.missing = Some(missing.clone());
-            return row;
-        }
+        Found::Missing(missing) => return Row::missing(missing),
     };
-    let version = Some(runtime.version());
-    match run(artifact, reference, &**runtime, ui) {
-        Ok((outputs, time, threads)) => {
-            let comparisons = compare_all(&reference.outputs, &outputs, TOLERANCE);
-            let verdict = match all_agree(&comparisons) {
-                true => Verdict::Agrees,
-                false => Verdict::Disagrees,
-            };
-            let mut row = Row::new(runtime.name(), version, verdict);
-            row.outputs = comparisons;
-            row.inference_ms = Some(time.as_secs_f64() * 1e3);
-            row.threads = Some(threads);
-            row
-        }
-        Err(error) => {
-            let mut row = Row::new(runtime.name(), version, Verdict::Fails);
-            row.error = Some(error);
-            row
-        }
+    let (name, version) = (runtime.name(), Some(runtime.version()));
+    let ran = load(artifact, reference, &**runtime, ui).and_then(|mut session| {
+        ui.step(format!("running in {name}"));
+        measure(&mut *session, &reference.input)
+    });
+    match ran {
+        Ok(ran) => ran.row(name, version, reference),
+        Err(error) => Row::failed(name, version, error),
     }
 }
 
-/// Loads the artifact, runs it, and runs it again for the time.
-fn run(
-    artifact: &[u8],
-    reference: &Reference,
-    runtime: &dyn Runtime,
-    ui: &Ui,
-) -> Result<(Vec<NamedTensor>, Duration, usize)> {
-    let mut session = load(artifact, reference, runtime, ui)?;
-    ui.step(format!("running in {}", runtime.name()));
-    let input = std::slice::from_ref(&reference.input);
+/// What came out of a session, and its fastest inference.
+struct Measured {
+    outputs: Vec<NamedTensor>,
+    time: Duration,
+    threads: usize,
+}
+
+impl Measured {
+    fn row(&self, runtime: &'static str, version: Option<String>, reference: &Reference) -> Row {
+        let comparisons = compare_all(&reference.outputs, &self.outputs, TOLERANCE);
+        let verdict = match all_agree(&comparisons) {
+            true => Verdict::Agrees,
+            false => Verdict::Disagrees,
+        };
+        let mut row = Row::new(runtime, version, verdict);
+        row.outputs = comparisons;
+        row.inference_ms = Some(self.time.as_secs_f64() * 1e3);
+        row.threads = Some(self.threads);
+        row
+    }
+}
+
+/// Runs a session, and runs it again for the time.
+fn measure(session: &mut dyn Session, input: &NamedTensor) -> Result<Measured> {
+    let input = std::slice::from_ref(input);
     let start = Instant::now();
     let outputs = session.run(input)?;
     let first = start.elapsed();
     let repeats = (TIMING.as_secs_f64() / first.as_secs_f64()).min(10.0) as usize;
     let time = match repeats {
         0 => first,
-        repeats => time_runs(&mut *session, input, repeats)?.min.min(first),
+        repeats => time_runs(session, input, repeats)?.min.min(first),
     };
-    Ok((outputs, time, session.threads()))
+    Ok(Measured {
+        outputs,
+        time,
+        threads: session.threads(),
+    })
 }
 
 fn load(
@@ -301,11 +358,17 @@ pub struct BlockTable {
     pub blocks: Vec<Comparison>,
 }
 
+/// The reference of an artifact in float32.
+pub const FAITHFUL: &str = "the reference evaluator on the faithful graph, float32";
+/// The reference of an artifact whose weights were rounded.
+pub const ROUNDED: &str =
+    "the reference evaluator on the optimised graph with its weights rounded to float16, float32";
+
 /// What the manifest says about the check.
-pub fn record(rows: &[Row]) -> CheckRecord {
-    let agreed = rows.iter().filter(|row| row.verdict == Verdict::Agrees);
+pub fn record(rows: &[Row], reference: &'static str) -> CheckRecord {
+    let agreed = rows.iter().filter(|row| row.is_good());
     CheckRecord {
-        reference: "the reference evaluator on the faithful graph, float32",
+        reference,
         input: "seeded, seed 0",
         tolerance: "1e-4 x max(1, spread of the output)",
         agreed: agreed

@@ -11,6 +11,7 @@ use emoc_frontend::{
     emo2::{self, VARIANTS, Variant},
 };
 use emoc_ir::{Dim, ops::Attention};
+use serde::{Deserialize, Serialize};
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -28,6 +29,7 @@ Examples:
   emoc inspect EMOv2_5M.pth
   emoc compile --checkpoint EMOv2_5M.pth --target onnx
   emoc compile --variant 5M --target onnx          # without a checkpoint: seeded weights
+  emoc compile --checkpoint EMOv2_5M.pth --target rust
   emoc check emov2_5m_224.onnx --checkpoint EMOv2_5M.pth
 ";
 
@@ -39,6 +41,8 @@ Examples:
   emoc compile --checkpoint detector.pth --input-size 300 --window 10
       a backbone without a head: outputs stage1 to stage4
   emoc compile --variant 5M --input-size 512 --batch dynamic
+  emoc compile --checkpoint EMOv2_5M.pth --target rust --weights-dtype f16
+      writes the crate emov2-5m-224/, built with cargo and checked
   emoc compile --checkpoint EMOv2_5M.pth --print-after i2rmb --no-check > graph.emir
 ";
 
@@ -46,6 +50,7 @@ const INSPECT_EXAMPLES: &str = "\
 Examples:
   emoc inspect EMOv2_5M.pth --input-size 512
   emoc inspect emov2_5m_224.onnx
+  emoc inspect emov2-5m-224/                       # a Rust crate
   emoc inspect --variant 5M --graph > emov2_5m.emir
   emoc inspect any_checkpoint.pt --tensors --json
 ";
@@ -54,6 +59,8 @@ const CHECK_EXAMPLES: &str = "\
 Examples:
   emoc check emov2_5m_224.onnx --checkpoint EMOv2_5M.pth
   emoc check emov2_5m_224.onnx --per-block         # compiled from seeded weights
+  emoc check emov2-5m-224/ --checkpoint EMOv2_5M.pth
+      builds the crate and runs it, as `cargo run` would: only for code that you trust
 ";
 
 const COMPLETIONS_EXAMPLES: &str = "\
@@ -63,7 +70,7 @@ Examples:
   emoc completions fish > ~/.config/fish/completions/emoc.fish
 ";
 
-/// Compiles EMOv2 vision models from PyTorch checkpoints to checked ONNX.
+/// Compiles EMOv2 vision models from PyTorch checkpoints to checked ONNX files and Rust crates.
 #[derive(Debug, Parser)]
 #[command(name = "emoc", version, after_help = format!("{EXAMPLES}\n{EXIT_CODES}"))]
 #[command(max_term_width = 100, arg_required_else_help = true)]
@@ -115,11 +122,11 @@ pub struct CompileArgs {
     /// What to compile to
     #[arg(long, value_enum, default_value_t = Target::Onnx)]
     pub target: Target,
-    /// Where to write; the manifest (.json) goes beside it [default: named after the model, in
-    /// the current folder]
-    #[arg(short, long, value_name = "PATH", value_hint = ValueHint::FilePath)]
+    /// Where to write: a file, the manifest (.json) goes beside it; for a crate a folder
+    /// [default: named after the model, in the current folder]
+    #[arg(short, long, value_name = "PATH", value_hint = ValueHint::AnyPath)]
     pub output: Option<PathBuf>,
-    /// Replace whatever is at the output path
+    /// Replace a file that emoc did not write, or that was changed since
     #[arg(long)]
     pub force: bool,
     /// Class names, one a line, to be stored in the artifact
@@ -129,6 +136,8 @@ pub struct CompileArgs {
     pub model: ModelArgs,
     #[command(flatten)]
     pub onnx: OnnxArgs,
+    #[command(flatten)]
+    pub rust: RustArgs,
     #[command(flatten)]
     pub pipeline: PipelineArgs,
     /// Do not run the artifact
@@ -142,18 +151,50 @@ pub struct CompileArgs {
 pub enum Target {
     /// An ONNX file
     Onnx,
+    /// A Rust crate without dependencies
+    Rust,
 }
 
 #[derive(Debug, Clone, Copy, Args)]
 #[command(next_help_heading = "ONNX")]
 pub struct OnnxArgs {
-    /// Version of the ONNX operators
-    #[arg(long, value_name = "17-23", default_value_t = 20,
-          value_parser = clap::value_parser!(u32).range(17..=23))]
-    pub opset: u32,
+    /// Version of the ONNX operators [default: 20]
+    #[arg(long, value_name = "17-23", value_parser = clap::value_parser!(u32).range(17..=23))]
+    pub opset: Option<u32>,
     /// Keep every tensor at this rank or below (5 for Core ML and most NPUs)
     #[arg(long, value_name = "RANK")]
     pub max_rank: Option<u8>,
+}
+
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Rust crate")]
+pub struct RustArgs {
+    /// The crate's name [default: after the model, emov2-5m-224]
+    #[arg(long, value_name = "NAME", value_parser = crate_name)]
+    pub crate_name: Option<String>,
+    /// How the weights are stored; they are computed with as float32 [default: f32]
+    #[arg(long, value_name = "DTYPE", value_enum)]
+    pub weights_dtype: Option<WeightsDtype>,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum WeightsDtype {
+    /// Float32
+    #[default]
+    F32,
+    /// Float16: half the size, rounded
+    F16,
+}
+
+impl WeightsDtype {
+    /// As people call it.
+    pub fn name(self) -> &'static str {
+        match self {
+            WeightsDtype::F32 => "float32",
+            WeightsDtype::F16 => "float16",
+        }
+    }
 }
 
 #[derive(Debug, Clone, Args)]
@@ -180,8 +221,8 @@ pub enum Passes {
 
 #[derive(Debug, Args)]
 pub struct InspectArgs {
-    /// A checkpoint (.pth, .pt, .safetensors) or an artifact (.onnx)
-    #[arg(value_hint = ValueHint::FilePath, required_unless_present = "variant")]
+    /// A checkpoint (.pth, .pt, .safetensors) or an artifact (.onnx, or the folder of a crate)
+    #[arg(value_hint = ValueHint::AnyPath, required_unless_present = "variant")]
     pub file: Option<PathBuf>,
     /// Print the network's graph (.emir)
     #[arg(long, conflicts_with = "tensors")]
@@ -195,8 +236,8 @@ pub struct InspectArgs {
 
 #[derive(Debug, Args)]
 pub struct CheckArgs {
-    /// The artifact; what no flag says is taken from its metadata
-    #[arg(value_hint = ValueHint::FilePath)]
+    /// The artifact (.onnx, or the folder of a crate); what no flag says is taken from its metadata
+    #[arg(value_hint = ValueHint::AnyPath)]
     pub artifact: PathBuf,
     #[command(flatten)]
     pub checkpoint: CheckpointArg,
@@ -330,6 +371,86 @@ fn dim_head(text: &str) -> Result<[usize; 2], String> {
     pair.ok_or_else(|| "two numbers are needed, for stages 3 and 4: 20,20".to_owned())
 }
 
+/// A name that cargo takes for a package and that no crate on the way to it has.
+fn crate_name(text: &str) -> Result<String, String> {
+    const MAX: usize = 64;
+    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
+    let fits = text.starts_with(|c: char| c.is_ascii_alphabetic())
+        && text.chars().all(allowed)
+        && text.len() <= MAX;
+    if !fits {
+        return Err("a crate's name has letters, digits, - and _, and begins with a letter".into());
+    }
+    match RESERVED.contains(&&*text.replace('-', "_").to_ascii_lowercase()) {
+        true => Err("the name means something else to Rust or cargo".into()),
+        false => Ok(text.to_owned()),
+    }
+}
+
+/// Rust's keywords, crates that every program knows, and folders of cargo's.
+const RESERVED: &[&str] = &[
+    "abstract",
+    "alloc",
+    "as",
+    "async",
+    "await",
+    "become",
+    "box",
+    "break",
+    "build",
+    "const",
+    "continue",
+    "core",
+    "crate",
+    "deps",
+    "do",
+    "dyn",
+    "else",
+    "enum",
+    "examples",
+    "extern",
+    "false",
+    "final",
+    "fn",
+    "for",
+    "gen",
+    "if",
+    "impl",
+    "in",
+    "incremental",
+    "let",
+    "loop",
+    "macro",
+    "match",
+    "mod",
+    "move",
+    "mut",
+    "override",
+    "priv",
+    "proc_macro",
+    "pub",
+    "ref",
+    "return",
+    "self",
+    "static",
+    "std",
+    "struct",
+    "super",
+    "test",
+    "trait",
+    "true",
+    "try",
+    "type",
+    "typeof",
+    "unsafe",
+    "unsized",
+    "use",
+    "virtual",
+    "where",
+    "while",
+    "yield",
+];
+
 fn sha256(text: &str) -> Result<String, String> {
     let hex = text.to_ascii_lowercase();
     let fits = hex.len() == 64 && hex.bytes().all(|b| b.is_ascii_hexdigit());
@@ -367,6 +488,19 @@ mod tests {
             ("N", None),
         ] {
             assert_eq!(batch(text).ok(), expected, "--batch {text}");
+        }
+        for (text, fits) in [
+            ("emov2-5m-224", true),
+            ("Net_2", true),
+            ("", false),
+            ("2net", false),
+            ("a b", false),
+            ("../a", false),
+            ("é", false),
+            ("match", false),
+            ("proc-macro", false),
+        ] {
+            assert_eq!(crate_name(text).is_ok(), fits, "--crate-name {text}");
         }
         for (text, expected) in [("20,20", Some([20, 20])), ("20", None), ("0,8", None)] {
             assert_eq!(dim_head(text).ok(), expected, "--dim-head {text}");

@@ -1,25 +1,29 @@
 //! An artifact read back: what it says about itself, and the network it was compiled from.
 
-use std::{fs, path::Path};
+use std::{
+    fs,
+    path::{Component, Path},
+};
 
 use emoc_backends::onnx::{self, Description};
 use emoc_ir::{Diagnostic, Result};
 
 use crate::{
     args::{AttentionArg, ModelArgs, Weights},
-    manifest::key,
+    manifest::{self, CrateManifest, key},
+    output::MANIFEST,
     record::{AttentionRecord, NetworkRecord},
 };
 
 /// An ONNX file.
-pub struct Artifact {
+pub struct OnnxFile {
     pub bytes: Vec<u8>,
     pub description: Description,
-    /// The network, if emoc wrote the file.
-    pub network: Option<NetworkRecord>,
+    /// What it was compiled from, if emoc wrote the file.
+    pub origin: Option<Origin>,
 }
 
-impl Artifact {
+impl OnnxFile {
     /// Reads an ONNX file.
     ///
     /// # Errors
@@ -44,8 +48,16 @@ impl Artifact {
                     .file(path)
             })
         });
+        let seeded = description.get(key::WEIGHTS) == Some("seeded");
+        let seed = description.get(key::SEED).filter(|_| seeded);
+        let origin = |network| Origin {
+            network,
+            seed: seed.and_then(|seed| seed.parse().ok()),
+            ema: description.get(key::WEIGHTS) == Some("ema"),
+            weights_sha256: description.get(key::WEIGHTS_SHA256).map(str::to_owned),
+        };
         Ok(Self {
-            network: record.transpose()?,
+            origin: record.transpose()?.map(origin),
             bytes,
             description,
         })
@@ -61,30 +73,94 @@ impl Artifact {
         // `ir_version`, then one of the strings that may follow it, or the graph.
         read && matches!(start, [0x08, 1..=0x20, 0x12 | 0x1a | 0x3a])
     }
+}
 
-    /// The seed, if the weights are seeded.
-    pub fn seed(&self) -> Option<u64> {
-        let seeded = self.description.get(key::WEIGHTS) == Some("seeded");
-        let seed = self.description.get(key::SEED).filter(|_| seeded)?;
-        seed.parse().ok()
+/// The folder of a Rust crate.
+pub struct CrateFolder {
+    pub manifest: CrateManifest,
+    /// The files that the manifest lists, and what is in them now.
+    pub files: Vec<(String, Vec<u8>)>,
+    /// Those that are not as the manifest says.
+    pub changed: Vec<String>,
+    pub origin: Origin,
+}
+
+impl CrateFolder {
+    /// Reads a folder that emoc wrote.
+    ///
+    /// # Errors
+    /// It has no manifest, or a file that the manifest lists cannot be read.
+    pub fn open(path: &Path) -> Result<Self> {
+        let manifest = path.join(MANIFEST);
+        let Some(bytes) = manifest::read(&manifest) else {
+            let message = format!("the folder has no {MANIFEST}: it is no crate that emoc wrote");
+            return Err(Diagnostic::input(message).file(path));
+        };
+        let manifest = CrateManifest::parse(&bytes).map_err(|error| error.file(&manifest))?;
+        let mut files = Vec::new();
+        let mut changed = Vec::new();
+        for record in &manifest.files {
+            let file = path.join(&record.file);
+            let inside = |part| matches!(part, Component::Normal(_));
+            if !Path::new(&record.file).components().all(inside) {
+                let message = "the manifest lists a file outside of the folder";
+                return Err(Diagnostic::input(message).file(&file));
+            }
+            let io = |error| Diagnostic::io("read the crate", &file, &error);
+            let found = fs::symlink_metadata(&file).map_err(io)?;
+            if !found.is_file() || found.len() > MAX_FILE {
+                let message = "a file of the crate is no regular file, or too large";
+                return Err(Diagnostic::input(message).file(&file));
+            }
+            let bytes = fs::read(&file).map_err(io)?;
+            if manifest::sha256(&bytes) != record.sha256 {
+                changed.push(record.file.clone());
+            }
+            files.push((record.file.clone(), bytes));
+        }
+        let origin = Origin {
+            network: manifest.network.clone(),
+            seed: manifest.weights.seed,
+            ema: manifest.weights.choice.as_deref() == Some("ema"),
+            weights_sha256: Some(manifest.weights.sha256.clone()),
+        };
+        Ok(Self {
+            manifest,
+            files,
+            changed,
+            origin,
+        })
     }
+}
 
+/// The largest file of a crate that is read: the weights of the largest variant have 200 MB.
+const MAX_FILE: u64 = 1 << 31;
+
+/// What an artifact was compiled from.
+pub struct Origin {
+    pub network: NetworkRecord,
+    /// If the weights are seeded.
+    pub seed: Option<u64>,
+    /// Whether the weights are a trainer's moving average.
+    pub ema: bool,
+    pub weights_sha256: Option<String>,
+}
+
+impl Origin {
     /// The flags that the artifact was compiled with, under those that are given now.
     ///
     /// # Errors
     /// Neither the metadata nor a flag says which weights.
     pub fn fill(&self, args: &ModelArgs, from_checkpoint: bool) -> Result<ModelArgs> {
         let mut filled = args.clone();
-        let Some(record) = &self.network else {
-            return Ok(filled);
-        };
+        let record = &self.network;
         filled.input_size.get_or_insert(record.input_size);
         filled.batch.get_or_insert(record.batch());
         if let Ok(window) = u16::try_from(record.window) {
             filled.window.get_or_insert(window);
         }
         if from_checkpoint {
-            if self.description.get(key::WEIGHTS) == Some("ema") {
+            if self.ema {
                 filled.weights.get_or_insert(Weights::Ema);
             }
             let [.., third, fourth] = record.dim_heads;
@@ -95,12 +171,12 @@ impl Artifact {
                 AttentionRecord::Close => AttentionArg::Close,
             });
         } else {
-            if filled.variant.is_none() && self.seed().is_none() {
+            if filled.variant.is_none() && self.seed.is_none() {
                 let message = "the artifact was compiled from a checkpoint, which is not given";
                 return Err(Diagnostic::usage(message).help("add --checkpoint FILE"));
             }
             filled.variant = filled.variant.or_else(|| record.variant());
-            filled.seed = filled.seed.or_else(|| self.seed());
+            filled.seed = filled.seed.or(self.seed);
         }
         Ok(filled)
     }

@@ -1,15 +1,15 @@
 //! `emoc check`: compares an artifact with the reference again, here and now.
 
-use emoc_backends::onnx;
-use emoc_ir::{Diagnostic, Result};
+use emoc_backends::{onnx, rust_crate::Emitted};
+use emoc_ir::{Diagnostic, Kind, Result};
 use serde::Serialize;
 
 use crate::{
-    agreement::{self, BlockTable, Reference, Row},
+    agreement::{self, BlockTable, Reference, References, Row},
     args::{CheckArgs, ModelArgs},
-    artifact::Artifact,
+    artifact::{CrateFolder, OnnxFile, Origin},
     json,
-    manifest::{self, Options, key},
+    manifest::{self, OnnxOptions, key},
     network::{self, Need, Network},
     pipeline,
     record::NetworkRecord,
@@ -28,14 +28,22 @@ struct CheckResult<'a> {
 }
 
 pub fn run(args: &CheckArgs, ui: &Ui) -> Result<()> {
+    match args.artifact.is_dir() {
+        true => crate_folder(args, ui),
+        false => onnx_file(args, ui),
+    }
+}
+
+fn onnx_file(args: &CheckArgs, ui: &Ui) -> Result<()> {
     let runtimes = agreement::runtimes(&args.runtime)?;
     ui.step("reading the artifact");
-    let artifact = Artifact::open(&args.artifact)?;
-    if artifact.network.is_none() {
+    let artifact = OnnxFile::open(&args.artifact)?;
+    if artifact.origin.is_none() {
         ui.warn("the artifact has no metadata of emoc: the flags must say which network it is");
     }
-    let network = load(args, &args.model, &artifact, ui)?;
-    say_weights(&artifact, &network, ui);
+    let origin = artifact.origin.as_ref();
+    let network = load(args, &args.model, origin, ui)?;
+    say_weights(origin, &network, ui);
 
     let faithful = &network.model.graph;
     let reference = Reference::evaluate(faithful, ui)?;
@@ -46,14 +54,64 @@ pub fn run(args: &CheckArgs, ui: &Ui) -> Result<()> {
         true => agreement::per_block(&instrumented()?, faithful, &reference, &runtimes, ui)?,
         false => Vec::new(),
     };
+    finish(args, &network, &rows, blocks, ui)
+}
+
+fn crate_folder(args: &CheckArgs, ui: &Ui) -> Result<()> {
+    if args.per_block {
+        let message = "a crate has no outputs at the ends of its blocks";
+        return Err(Diagnostic::usage(message)
+            .file(&args.artifact)
+            .help("leave --per-block out, or check the ONNX file of the same network"));
+    }
+    let runtimes = agreement::runtimes(&args.runtime)?;
+    ui.step("reading the crate");
+    let folder = CrateFolder::open(&args.artifact)?;
+    for file in &folder.changed {
+        ui.warn(format_args!("{file} was changed since emoc wrote it"));
+    }
+    let network = load(args, &args.model, Some(&folder.origin), ui)?;
+    say_weights(Some(&folder.origin), &network, ui);
+    let CrateFolder {
+        manifest, files, ..
+    } = folder;
+    let passes = pipeline::from_spelling(manifest.passes());
+    let faithful = &network.model.graph;
+    let optimised = pipeline::run(&passes, faithful.clone().verify()?, &Ui::silent())?.graph;
+    let options = &manifest.options;
+    let references = References::evaluate(faithful, &optimised, options.weights_dtype, ui)?;
+    let emitted = Emitted {
+        name: options.crate_name.clone(),
+        files,
+        arena_bytes: options.arena_bytes,
+        weight_bytes: options.weight_bytes,
+    };
+    let rows = agreement::judge_crate(&emitted, &references, &optimised, &runtimes, ui)?;
+    finish(args, &network, &rows, Vec::new(), ui)?;
+    match rows.iter().any(Row::is_good) {
+        true => Ok(()),
+        false => {
+            let message = "the crate was not checked: there is no cargo to build it";
+            Err(Diagnostic::new(Kind::RuntimeMissing, message).file(&args.artifact))
+        }
+    }
+}
+
+fn finish(
+    args: &CheckArgs,
+    network: &Network,
+    rows: &[Row],
+    blocks: Vec<BlockTable>,
+    ui: &Ui,
+) -> Result<()> {
     let text = match blocks.is_empty() {
-        true => report::agreement(&rows),
-        false => format!("{}\n{}", report::blocks(&blocks), report::agreement(&rows)),
+        true => report::agreement(rows),
+        false => format!("{}\n{}", report::blocks(&blocks), report::agreement(rows)),
     };
     let result = CheckResult {
         network: NetworkRecord::of(&network.model),
         weights: &network.weights,
-        checks: &rows,
+        checks: rows,
         blocks,
     };
     match (ui.json(), ui.quiet()) {
@@ -61,20 +119,23 @@ pub fn run(args: &CheckArgs, ui: &Ui) -> Result<()> {
         (false, true) => {}
         (false, false) => ui.print_prose(text)?,
     }
-    agreement::demand(&rows, "").map_err(|error| error.file(&args.artifact))
+    agreement::demand(rows, "").map_err(|error| error.file(&args.artifact))
 }
 
 /// The network to compare with: what no flag says is taken from the artifact.
-fn load(args: &CheckArgs, model: &ModelArgs, artifact: &Artifact, ui: &Ui) -> Result<Network> {
+fn load(args: &CheckArgs, model: &ModelArgs, origin: Option<&Origin>, ui: &Ui) -> Result<Network> {
     let checkpoint = args.checkpoint.checkpoint.as_deref();
-    let filled = artifact.fill(model, checkpoint.is_some());
+    let filled = match origin {
+        Some(origin) => origin.fill(model, checkpoint.is_some()),
+        None => Ok(model.clone()),
+    };
     let filled = filled.map_err(|error| error.file(&args.artifact))?;
     network::load(&filled, checkpoint, Need::Everything, ui)
 }
 
 /// Other weights than the artifact's may be meant: the comparison then says how far they are.
-fn say_weights(artifact: &Artifact, network: &Network, ui: &Ui) {
-    let expected = artifact.description.get(key::WEIGHTS_SHA256);
+fn say_weights(origin: Option<&Origin>, network: &Network, ui: &Ui) {
+    let expected = origin.and_then(|origin| origin.weights_sha256.as_deref());
     if expected.is_some_and(|expected| expected != network.weights.sha256()) {
         ui.warn("these are not the weights that the artifact was compiled from");
     }
@@ -82,13 +143,13 @@ fn say_weights(artifact: &Artifact, network: &Network, ui: &Ui) {
 
 /// The artifact with the ends of blocks as outputs: emitted again as it was compiled, whatever
 /// the flags say now, and given the artifact's own weights.
-fn instrument(args: &CheckArgs, artifact: &Artifact, network: &Network) -> Result<Vec<u8>> {
-    let Some(record) = &artifact.network else {
+fn instrument(args: &CheckArgs, artifact: &OnnxFile, network: &Network) -> Result<Vec<u8>> {
+    let Some(origin) = &artifact.origin else {
         let message = "the artifact has no metadata of emoc, so its blocks cannot be found";
         return Err(Diagnostic::input(message).file(&args.artifact));
     };
     let compiled;
-    let model = match record.geometry() == network.model.geometry {
+    let model = match origin.network.geometry() == network.model.geometry {
         true => &network.model,
         false => {
             let model = ModelArgs {
@@ -97,7 +158,7 @@ fn instrument(args: &CheckArgs, artifact: &Artifact, network: &Network) -> Resul
                 batch: None,
                 ..args.model.clone()
             };
-            compiled = load(args, &model, artifact, &Ui::silent())?;
+            compiled = load(args, &model, Some(origin), &Ui::silent())?;
             &compiled.model
         }
     };
@@ -105,7 +166,7 @@ fn instrument(args: &CheckArgs, artifact: &Artifact, network: &Network) -> Resul
     let passes = pipeline::from_spelling(passes);
     let graph = model.graph.clone().verify()?;
     let optimised = pipeline::run(&passes, graph, &Ui::silent())?;
-    let options = Options {
+    let options = OnnxOptions {
         opset: u32::try_from(artifact.description.opset).unwrap_or(0),
         max_rank: None,
     };

@@ -3,12 +3,15 @@
 //! The same input gives the same bytes, so it holds no time, no path and no measured difference.
 //! The list of runtimes alone depends on the machine.
 
+use std::{fs, path::Path};
+
 use emoc_backends::onnx;
-use emoc_ir::{Dim, Graph, Result, Value};
+use emoc_ir::{Diagnostic, Dim, Graph, Result, Value};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::{
+    args::WeightsDtype,
     json,
     network::{Network, Weights},
     record::NetworkRecord,
@@ -17,6 +20,9 @@ use crate::{
 /// Changes when a reader of an older manifest would misread a newer one.
 const SCHEMA: u32 = 1;
 const PRODUCER: &str = "emoc";
+
+/// Largest file that is read to see whether it is a manifest.
+const MAX_BYTES: u64 = 16 << 20;
 
 #[derive(Debug, Serialize)]
 pub struct Manifest<'a> {
@@ -41,17 +47,73 @@ pub struct Manifest<'a> {
 /// One file of the artifact.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct FileRecord {
-    /// Its name in the manifest's folder.
+    /// Its path from the manifest's folder, with `/`.
     pub file: String,
     pub bytes: u64,
     pub sha256: String,
 }
 
-/// What the ONNX file was asked to be like.
+impl FileRecord {
+    pub fn of(file: &str, bytes: &[u8]) -> Self {
+        Self {
+            file: file.to_owned(),
+            bytes: bytes.len() as u64,
+            sha256: sha256(bytes),
+        }
+    }
+
+    /// Whether the file at `path` is this one. Links are not followed.
+    pub fn is_at(&self, path: &Path) -> bool {
+        let size = |found: fs::Metadata| found.is_file() && found.len() == self.bytes;
+        fs::symlink_metadata(path).is_ok_and(size)
+            && fs::read(path).is_ok_and(|bytes| sha256(&bytes) == self.sha256)
+    }
+}
+
+/// What the artifact was asked to be like.
+#[derive(Debug, Clone, Serialize)]
+#[serde(untagged)]
+pub enum Options {
+    Onnx(OnnxOptions),
+    Rust(CrateOptions),
+}
+
+impl Options {
+    fn target(&self) -> &'static str {
+        match self {
+            Options::Onnx(_) => "onnx",
+            Options::Rust(_) => CRATE,
+        }
+    }
+}
+
 #[derive(Debug, Clone, Copy, Serialize)]
-pub struct Options {
+pub struct OnnxOptions {
     pub opset: u32,
     pub max_rank: Option<usize>,
+}
+
+impl Default for OnnxOptions {
+    fn default() -> Self {
+        Self {
+            opset: 20,
+            max_rank: None,
+        }
+    }
+}
+
+/// The target of a crate's manifest.
+const CRATE: &str = "rust";
+
+/// What a crate was asked to be like, and how large it became.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct CrateOptions {
+    pub crate_name: String,
+    pub weights_dtype: WeightsDtype,
+    /// Activations, in one arena.
+    pub arena_bytes: usize,
+    /// Weights as they are stored.
+    pub weight_bytes: usize,
 }
 
 /// One pass that ran.
@@ -155,7 +217,7 @@ impl<'a> Manifest<'a> {
             schema: SCHEMA,
             producer: PRODUCER,
             producer_version: env!("CARGO_PKG_VERSION"),
-            target: "onnx",
+            target: content.options.target(),
             files: content.files,
             preprocessing: Preprocessing::of(&network),
             network,
@@ -197,15 +259,85 @@ impl TensorRecord {
     }
 }
 
+/// The bytes of a file that may be a manifest.
+pub fn read(path: &Path) -> Option<Vec<u8>> {
+    let found = fs::metadata(path).ok().filter(|found| found.is_file())?;
+    (found.len() <= MAX_BYTES).then(|| fs::read(path).ok())?
+}
+
 /// The files that a manifest of emoc lists; none if these bytes are no such manifest.
 pub fn files(bytes: &[u8]) -> Option<Vec<FileRecord>> {
-    #[derive(Deserialize)]
-    struct Listed {
-        producer: String,
-        files: Vec<FileRecord>,
-    }
+    listed(bytes).map(|listed| listed.files)
+}
+
+/// The files that the manifest of a crate lists; none if there is no such manifest at `path`.
+pub fn crate_files(path: &Path) -> Option<Vec<FileRecord>> {
+    let listed = listed(&read(path)?)?;
+    (listed.target == CRATE).then_some(listed.files)
+}
+
+#[derive(Deserialize)]
+struct Listed {
+    producer: String,
+    target: String,
+    files: Vec<FileRecord>,
+}
+
+fn listed(bytes: &[u8]) -> Option<Listed> {
     let listed: Listed = serde_json::from_slice(bytes).ok()?;
-    (listed.producer == PRODUCER).then_some(listed.files)
+    (listed.producer == PRODUCER).then_some(listed)
+}
+
+/// What is read back of a crate's manifest.
+#[derive(Deserialize)]
+pub struct CrateManifest {
+    schema: u32,
+    producer: String,
+    target: String,
+    pub producer_version: String,
+    pub files: Vec<FileRecord>,
+    pub network: NetworkRecord,
+    pub weights: WeightsRecord,
+    pub options: CrateOptions,
+    passes: Vec<PassName>,
+}
+
+#[derive(Deserialize)]
+struct PassName {
+    name: String,
+}
+
+/// Which weights an artifact has.
+#[derive(Deserialize)]
+pub struct WeightsRecord {
+    /// `net` or `ema`, of a checkpoint.
+    pub choice: Option<String>,
+    pub seed: Option<u64>,
+    pub sha256: String,
+}
+
+impl CrateManifest {
+    /// Reads the manifest of a crate.
+    ///
+    /// # Errors
+    /// These bytes are no such manifest, or one of a newer emoc.
+    pub fn parse(bytes: &[u8]) -> Result<Self> {
+        let refuse =
+            |why: &str| Diagnostic::input(format!("this is no manifest of a crate: {why}"));
+        let manifest: Self =
+            serde_json::from_slice(bytes).map_err(|error| refuse(&error.to_string()))?;
+        match (&*manifest.producer, &*manifest.target) {
+            (PRODUCER, CRATE) if manifest.schema <= SCHEMA => Ok(manifest),
+            (PRODUCER, CRATE) => Err(refuse("a newer emoc wrote it")),
+            (PRODUCER, _) => Err(refuse("it describes another kind of artifact")),
+            _ => Err(refuse("emoc did not write it")),
+        }
+    }
+
+    /// The passes that ran, as [`crate::pipeline::from_spelling`] takes them.
+    pub fn passes(&self) -> &str {
+        self.passes.last().map_or("none", |pass| &pass.name)
+    }
 }
 
 /// SHA-256 in lower-case hexadecimal.
@@ -261,7 +393,7 @@ pub fn metadata(
 }
 
 /// What the ONNX backend is told.
-pub fn onnx_options(options: Options, metadata: Vec<(String, String)>) -> onnx::Options {
+pub fn onnx_options(options: OnnxOptions, metadata: Vec<(String, String)>) -> onnx::Options {
     onnx::Options {
         opset: options.opset,
         max_rank: options.max_rank,

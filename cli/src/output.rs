@@ -3,7 +3,11 @@
 //! Everything that can be refused is refused before the work ([`Outputs::prepare`]). The bytes go
 //! to temporary files in the target's folder, are synced, read back and renamed
 //! ([`Outputs::write`]). A signal removes the temporary files; a power cut or SIGKILL leaves at
-//! most files named `.emoc-*.tmp`, which the next run mentions.
+//! most files named `.emoc-*.tmp`, which the next run mentions. An artifact that is a folder is
+//! written in the same way ([`Folder`]).
+
+mod folder;
+mod temporary;
 
 use std::{
     fs::{self, File, Permissions, TryLockError},
@@ -14,7 +18,11 @@ use std::{
     thread,
 };
 
+pub use folder::{Folder, MANIFEST};
+pub use temporary::TemporaryFolder;
+
 use emoc_ir::{Diagnostic, Kind, Result};
+use emoc_runtimes::Children;
 use signal_hook::{
     consts::{SIGINT, SIGTERM, SIGXFSZ},
     iterator::Signals,
@@ -30,19 +38,19 @@ use crate::{
 const PREFIX: &str = ".emoc-";
 const SUFFIX: &str = ".tmp";
 
-/// Largest file that is read to see whether it is a manifest.
-const MAX_MANIFEST: u64 = 16 << 20;
-
-/// Temporary files to remove when a signal ends the process. Whoever holds the lock is renaming;
-/// signals wait for that.
+/// Temporary files and folders to remove when a signal ends the process. Whoever holds the lock
+/// is renaming; signals wait for that.
 static STAGED: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
+
+/// Programs to end when a signal ends the process.
+pub static CHILDREN: Children = Children::new();
 
 fn staged() -> MutexGuard<'static, Vec<PathBuf>> {
     STAGED.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Makes SIGINT and SIGTERM remove the temporary files and exit with 130 and 143, and makes a
-/// limit on file sizes an error of the write instead of the end of the process.
+/// Makes SIGINT and SIGTERM end the programs that were started, remove the temporary files and
+/// exit with 130 and 143, and makes a limit on file sizes an error of the write instead of the end of the process.
 ///
 /// # Errors
 /// The system refuses a handler.
@@ -52,7 +60,8 @@ pub fn handle_signals() -> std::io::Result<()> {
     thread::spawn(move || {
         if let Some(signal) = signals.forever().next() {
             let staged = staged();
-            staged.iter().for_each(|path| drop(fs::remove_file(path)));
+            CHILDREN.end();
+            staged.iter().for_each(|path| temporary::remove(path));
             ui::clear_line();
             // Destructors of other threads' work would race with it.
             low_level::exit(128 + signal);
@@ -90,26 +99,14 @@ impl Outputs {
             _ => PathBuf::from("."),
         };
         for path in [artifact, &manifest] {
-            if let Some(input) = input.filter(|input| same_file(input, path)) {
-                let input = input.display();
-                return Err(Diagnostic::usage(format!(
-                    "the output would replace the input {input}"
-                ))
-                .file(path)
-                .help("give another --output"));
-            }
+            refuse_input(path, input)?;
             refuse_special(path)?;
         }
         {
             let _locked = lock(&folder);
             refuse_foreign(artifact, &manifest, &folder, force)?;
         }
-        for path in leftovers(&folder) {
-            let path = path.display();
-            ui.warn(format_args!(
-                "{path} is left from a run that was killed: delete it"
-            ));
-        }
+        say_leftovers(&folder, ui);
         Ok(Self {
             staging: Staging::create(&folder, artifact)?,
             artifact: artifact.to_owned(),
@@ -224,6 +221,18 @@ fn same_file(a: &Path, b: &Path) -> bool {
     canonical(a).is_some_and(|a| canonical(b) == Some(a))
 }
 
+/// Refuses to replace the input.
+fn refuse_input(path: &Path, input: Option<&Path>) -> Result<()> {
+    let Some(input) = input.filter(|input| same_file(input, path)) else {
+        return Ok(());
+    };
+    let input = input.display();
+    let message = format!("the output would replace the input {input}");
+    Err(Diagnostic::usage(message)
+        .file(path)
+        .help("give another --output"))
+}
+
 /// Folders, devices and pipes are never replaced, whatever is forced.
 fn refuse_special(path: &Path) -> Result<()> {
     match fs::metadata(path) {
@@ -294,23 +303,25 @@ fn orphan(artifact: &Path, folder: &Path) -> bool {
 
 /// Files and digests that a manifest lists, if the file is one.
 fn manifest_files(path: &Path) -> Option<Vec<manifest::FileRecord>> {
-    let size = fs::metadata(path)
-        .ok()
-        .filter(|found| found.is_file())?
-        .len();
-    let bytes = (size <= MAX_MANIFEST).then(|| fs::read(path).ok())??;
-    manifest::files(&bytes)
+    manifest::files(&manifest::read(path)?)
 }
 
 fn lists(files: &[manifest::FileRecord], artifact: &Path) -> bool {
     let name = artifact.file_name().and_then(|name| name.to_str());
     let record = files.iter().find(|record| Some(&*record.file) == name);
-    record.is_some_and(|record| {
-        fs::read(artifact).is_ok_and(|bytes| manifest::sha256(&bytes) == record.sha256)
-    })
+    record.is_some_and(|record| record.is_at(artifact))
 }
 
-/// Temporary files in the folder whose run is dead, by name.
+fn say_leftovers(folder: &Path, ui: &Ui) {
+    for path in leftovers(folder) {
+        let path = path.display();
+        ui.warn(format_args!(
+            "{path} is left from a run that was killed: delete it"
+        ));
+    }
+}
+
+/// Temporary files and folders in the folder whose run is dead, by name.
 fn leftovers(folder: &Path) -> Vec<PathBuf> {
     let Ok(entries) = fs::read_dir(folder) else {
         return Vec::new();

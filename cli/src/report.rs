@@ -4,7 +4,7 @@ use anstyle::Style;
 use emoc_runtimes::Comparison;
 
 use crate::{
-    agreement::{BlockTable, Row, Verdict},
+    agreement::{BlockTable, Ran, Row, Verdict},
     table::{Cell, Side, Table},
     ui::{DIM, ERROR, GOOD, WARNING},
 };
@@ -67,10 +67,16 @@ pub fn agreement(rows: &[Row]) -> String {
 }
 
 fn name(row: &Row) -> Cell {
-    match &row.version {
-        Some(version) => format!("{} {version}", row.runtime).into(),
-        None => row.runtime.into(),
-    }
+    let runtime = row.runtime;
+    // A crate's time depends on its instruction set, and not on the version of cargo.
+    let name = match (&row.isa, &row.version, row.ran) {
+        (Some(isa), ..) => format!("{runtime}, {isa}"),
+        (None, Some(version), Ran::Artifact) => format!("{runtime} {version}"),
+        (None, Some(version), Ran::OnnxInstead) => format!("{runtime} {version} (ONNX)"),
+        (None, None, Ran::Artifact) => runtime.to_owned(),
+        (None, None, Ran::OnnxInstead) => format!("{runtime} (ONNX)"),
+    };
+    name.into()
 }
 
 /// Output, largest difference, relative difference, cosine, top-5.
@@ -125,6 +131,12 @@ fn footer(rows: &[Row]) -> String {
              times on one thread"
         ));
     }
+    for row in rows {
+        lines.extend(rounding(row));
+    }
+    if rows.iter().any(|row| row.ran == Ran::OnnxInstead) {
+        lines.push("(ONNX): emoc's ONNX file of the same graph, for comparison".into());
+    }
     for missing in rows.iter().filter_map(|row| row.missing.as_ref()) {
         lines.push(format!(
             "{}: {}; {}",
@@ -134,6 +146,20 @@ fn footer(rows: &[Row]) -> String {
     }
     let dim = |line: String| format!("{DIM}{line}{DIM:#}\n");
     lines.into_iter().map(dim).collect()
+}
+
+/// How far rounded weights move the outputs: to be known, not to be judged.
+fn rounding(row: &Row) -> Vec<String> {
+    let line = |comparison: &Comparison| {
+        let Comparison {
+            output,
+            max_abs,
+            max_rel,
+            ..
+        } = comparison;
+        format!("float16 weights move {output} by {max_abs:.1e}, {max_rel:.1e} x spread")
+    };
+    row.rounding.iter().map(line).collect()
 }
 
 /// Differences at the ends of blocks.

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     args::InspectArgs,
-    artifact::Artifact,
+    artifact::OnnxFile,
     json,
     manifest::{self, key},
     record::NetworkRecord,
@@ -46,9 +46,10 @@ struct ArtifactInspection<'a> {
 
 pub fn run(args: &InspectArgs, path: &Path, ui: &Ui) -> Result<()> {
     ui.step("reading the artifact");
-    let artifact = Artifact::open(path)?;
+    let artifact = OnnxFile::open(path)?;
     let at = |error: Box<Diagnostic>| error.file(path);
-    let model = artifact.network.as_ref().map(|record| {
+    let network = artifact.origin.as_ref().map(|origin| &origin.network);
+    let model = network.map(|record| {
         let architecture = record.architecture()?;
         emo2::declared(architecture, record.geometry())
     });
@@ -81,7 +82,7 @@ pub fn run(args: &InspectArgs, path: &Path, ui: &Ui) -> Result<()> {
         bytes: artifact.bytes.len(),
         sha256: manifest::sha256(&artifact.bytes),
         weight_elements: *parameters,
-        network: artifact.network.as_ref(),
+        network,
         parameters: cost.as_ref().map(|cost| cost.total.parameters),
         macs: cost.as_ref().map(|cost| cost.total.macs),
         published: model.as_ref().map(published).unwrap_or_default(),

@@ -2,6 +2,7 @@
 
 mod artifact;
 mod cost;
+mod crate_folder;
 mod tensors;
 
 use std::{fmt::Write, path::Path};
@@ -15,7 +16,7 @@ use serde::Serialize;
 
 use crate::{
     args::InspectArgs,
-    artifact::Artifact,
+    artifact::OnnxFile,
     json,
     network::{self, Need, Network, Weights},
     record::NetworkRecord,
@@ -27,7 +28,8 @@ use cost::{Published, StageRow, macs_line, published, stage_rows, stage_table};
 pub fn run(args: &InspectArgs, ui: &Ui) -> Result<()> {
     match &args.file {
         Some(path) if args.tensors => tensors::run(&Checkpoint::open(path)?, ui),
-        Some(path) if Artifact::is_one(path) => artifact::run(args, path, ui),
+        Some(path) if OnnxFile::is_one(path) => artifact::run(args, path, ui),
+        Some(path) if path.is_dir() => crate_folder::run(args, path, ui),
         path => checkpoint(args, path.as_deref(), ui),
     }
 }

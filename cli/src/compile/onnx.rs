@@ -1,4 +1,4 @@
-//! `emoc compile`: a checkpoint, or seeded weights, to a checked artifact.
+//! To an ONNX file.
 
 use std::{fmt::Write, path::PathBuf};
 
@@ -7,15 +7,15 @@ use emoc_ir::Result;
 use emoc_runtimes::OnnxModel;
 use serde::Serialize;
 
+use super::{CompileResult, Prepared, remarks};
 use crate::{
-    agreement::{self, Reference, Row},
-    args::{CompileArgs, Target},
-    json, labels,
-    manifest::{self, Content, FileRecord, Manifest, Options, PassRecord},
-    network::{self, Need, Network, Weights},
+    agreement::{self, FAITHFUL, Reference, Row},
+    args::CompileArgs,
+    json,
+    manifest::{self, Content, FileRecord, Manifest, OnnxOptions, Options},
+    network::Network,
     output::Outputs,
     pipeline::{self, Optimised},
-    record::NetworkRecord,
     report,
     table::bytes,
     ui::{BOLD, GOOD, Ui, printable},
@@ -24,28 +24,21 @@ use crate::{
 pub fn run(args: &CompileArgs, ui: &Ui) -> Result<()> {
     let checkpoint = args.checkpoint.checkpoint.as_deref();
     let prepare = |path: &PathBuf| Outputs::prepare(path, checkpoint, args.force, ui);
-    pipeline::check(&args.pipeline)?;
     // Whatever can be refused without the network is refused before it is read.
     let outputs = args.output.as_ref().map(prepare).transpose()?;
     let runtimes = match args.no_check {
         true => Vec::new(),
         false => agreement::runtimes(&args.runtime)?,
     };
-    let network = network::load(&args.model, checkpoint, Need::Everything, ui)?;
-    let classes = network.model.architecture.classes;
-    let labels = args
-        .labels
-        .as_deref()
-        .map(|path| labels::read(path, classes));
-    let labels = labels.transpose()?;
+    let prepared = Prepared::load(args, ui)?;
+    let (network, labels) = (&prepared.network, prepared.labels.as_deref());
     let outputs = match outputs {
         Some(outputs) => outputs,
         None => prepare(&PathBuf::from(format!("{}.onnx", network.model.graph.name)))?,
     };
 
-    let faithful = network.model.graph.clone().verify()?;
-    let optimised = pipeline::run(&args.pipeline, faithful, ui)?;
-    let emission = Emission::of(args, &network, labels.as_deref())?;
+    let optimised = prepared.optimise(args, ui)?;
+    let emission = Emission::of(args, network, labels)?;
     ui.step("emitting");
     let artifact = emission.emit(&optimised, false)?;
 
@@ -66,20 +59,19 @@ pub fn run(args: &CompileArgs, ui: &Ui) -> Result<()> {
         }
     };
     let result = Compiled {
-        network: &network,
+        network,
         optimised: &optimised,
         rows: &rows,
         artifact: &artifact,
         options: emission.options,
-        labels: labels.as_deref(),
+        labels,
     };
     result.finish(outputs, ui)
 }
 
 /// How the artifact is emitted.
 struct Emission {
-    target: Target,
-    options: Options,
+    options: OnnxOptions,
     metadata: Vec<(String, String)>,
 }
 
@@ -87,9 +79,8 @@ impl Emission {
     fn of(args: &CompileArgs, network: &Network, labels: Option<&[String]>) -> Result<Self> {
         let passes = pipeline::spelling(&args.pipeline);
         Ok(Self {
-            target: args.target,
-            options: Options {
-                opset: args.onnx.opset,
+            options: OnnxOptions {
+                opset: args.onnx.opset.unwrap_or(OnnxOptions::default().opset),
                 max_rank: args.onnx.max_rank.map(usize::from),
             },
             metadata: manifest::metadata(network, &passes, labels)?,
@@ -97,16 +88,12 @@ impl Emission {
     }
 
     fn emit(&self, optimised: &Optimised, block_outputs: bool) -> Result<Vec<u8>> {
-        match self.target {
-            Target::Onnx => {
-                let options = manifest::onnx_options(self.options, self.metadata.clone());
-                let options = onnx::Options {
-                    block_outputs,
-                    ..options
-                };
-                onnx::emit(&optimised.graph, &options)
-            }
-        }
+        let options = manifest::onnx_options(self.options, self.metadata.clone());
+        let options = onnx::Options {
+            block_outputs,
+            ..options
+        };
+        onnx::emit(&optimised.graph, &options)
     }
 }
 
@@ -116,26 +103,16 @@ struct Compiled<'a> {
     optimised: &'a Optimised,
     rows: &'a [Row],
     artifact: &'a [u8],
-    options: Options,
+    options: OnnxOptions,
     labels: Option<&'a [String]>,
 }
 
-/// What `--json` says.
+/// What `--json` says of an ONNX file.
 #[derive(Serialize)]
-struct CompileResult<'a> {
-    /// None after a disagreement.
-    artifact: Option<String>,
-    manifest: Option<String>,
+struct Facts {
     bytes: usize,
     sha256: String,
     nodes: usize,
-    network: NetworkRecord,
-    window_by_default: bool,
-    weights: &'a Weights,
-    passes: &'a [PassRecord],
-    /// Empty with `--no-check`.
-    checks: &'a [Row],
-    warnings: &'a [String],
 }
 
 impl Compiled<'_> {
@@ -159,16 +136,12 @@ impl Compiled<'_> {
     fn manifest(&self, name: Option<&std::ffi::OsStr>) -> Result<Manifest<'_>> {
         let name = name.unwrap_or_default().to_string_lossy();
         Ok(Manifest::new(Content {
-            files: vec![FileRecord {
-                file: name.into_owned(),
-                bytes: self.artifact.len() as u64,
-                sha256: manifest::sha256(self.artifact),
-            }],
+            files: vec![FileRecord::of(&name, self.artifact)],
             network: self.network,
-            options: self.options,
+            options: Options::Onnx(self.options),
             passes: &self.optimised.passes,
             labels: self.labels,
-            check: agreement::record(self.rows),
+            check: agreement::record(self.rows, FAITHFUL),
         }))
     }
 
@@ -185,21 +158,20 @@ impl Compiled<'_> {
         ui.print_prose(self.text(paths)?)
     }
 
-    fn result(&self, paths: Option<[String; 2]>) -> Result<CompileResult<'_>> {
-        let (artifact, manifest) = paths.map_or((None, None), |[a, m]| (Some(a), Some(m)));
-        Ok(CompileResult {
-            artifact,
-            manifest,
+    fn result(&self, paths: Option<[String; 2]>) -> Result<CompileResult<'_, Facts>> {
+        let facts = Facts {
             bytes: self.artifact.len(),
             sha256: manifest::sha256(self.artifact),
             nodes: onnx::describe(self.artifact)?.nodes,
-            network: NetworkRecord::of(&self.network.model),
-            window_by_default: self.network.window_by_default,
-            weights: &self.network.weights,
-            passes: &self.optimised.passes,
-            checks: self.rows,
-            warnings: &self.network.model.warnings,
-        })
+        };
+        let passes = &self.optimised.passes;
+        Ok(CompileResult::new(
+            paths,
+            facts,
+            self.network,
+            passes,
+            self.rows,
+        ))
     }
 
     fn text(&self, paths: Option<[String; 2]>) -> Result<String> {
@@ -213,20 +185,12 @@ impl Compiled<'_> {
         let nodes = onnx::describe(self.artifact)?.nodes;
         let size = bytes(self.artifact.len() as u64);
         let opset = self.options.opset;
-        let unchecked = if self.rows.is_empty() {
-            ", not checked"
-        } else {
-            ""
-        };
-        let seeded = match self.network.weights {
-            Weights::Seeded { .. } => ", seeded weights",
-            Weights::Checkpoint { .. } => "",
-        };
+        let remarks = remarks(self.network, self.rows);
         let (artifact, manifest) = (printable(&artifact), printable(&manifest));
         let _ = writeln!(
             text,
             "{GOOD}wrote{GOOD:#} {BOLD}{artifact}{BOLD:#} \
-             ({size}, {nodes} nodes, opset {opset}{seeded}{unchecked}) and {manifest}"
+             ({size}, {nodes} nodes, opset {opset}{remarks}) and {manifest}"
         );
         Ok(text)
     }
@@ -235,7 +199,10 @@ impl Compiled<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::args::{Cli, Command};
+    use crate::{
+        args::{Cli, Command},
+        network::{self, Need},
+    };
     use clap::Parser;
     use emoc_ir::Kind;
 

@@ -1,0 +1,129 @@
+//! `emoc compile`: a checkpoint, or seeded weights, to a checked artifact.
+
+mod onnx;
+mod rust_crate;
+
+use emoc_ir::{Diagnostic, Dim, Result};
+use serde::Serialize;
+
+use crate::{
+    agreement::Row,
+    args::{CompileArgs, Target},
+    labels,
+    manifest::PassRecord,
+    network::{self, Need, Network, Weights},
+    pipeline::{self, Optimised},
+    record::NetworkRecord,
+    ui::Ui,
+};
+
+pub fn run(args: &CompileArgs, ui: &Ui) -> Result<()> {
+    refuse_other_targets_flags(args)?;
+    pipeline::check(&args.pipeline)?;
+    match args.target {
+        Target::Onnx => onnx::run(args, ui),
+        Target::Rust => rust_crate::run(args, ui),
+    }
+}
+
+/// A flag that would do nothing is a mistake.
+fn refuse_other_targets_flags(args: &CompileArgs) -> Result<()> {
+    let of_onnx = [
+        ("--opset", args.onnx.opset.is_some()),
+        ("--max-rank", args.onnx.max_rank.is_some()),
+    ];
+    let of_rust = [
+        ("--crate-name", args.rust.crate_name.is_some()),
+        ("--weights-dtype", args.rust.weights_dtype.is_some()),
+    ];
+    let (others, target, other) = match args.target {
+        Target::Onnx => (of_rust, "onnx", "rust"),
+        Target::Rust => (of_onnx, "rust", "onnx"),
+    };
+    if let Some((flag, _)) = others.iter().find(|(_, given)| *given) {
+        let message = format!("{flag} is for --target {other}, and the target is {target}");
+        return Err(Diagnostic::usage(message).help(format!("leave it out, or --target {other}")));
+    }
+    let one = Dim::Fixed(1);
+    if args.target == Target::Rust && args.model.batch.is_some_and(|batch| batch != one) {
+        let message = "a crate infers one image at a time: --batch is for --target onnx";
+        return Err(Diagnostic::usage(message).help("leave it out, and call `infer` in a loop"));
+    }
+    Ok(())
+}
+
+/// A network on its way to a backend.
+struct Prepared {
+    network: Network,
+    labels: Option<Vec<String>>,
+}
+
+impl Prepared {
+    fn load(args: &CompileArgs, ui: &Ui) -> Result<Self> {
+        let checkpoint = args.checkpoint.checkpoint.as_deref();
+        let network = network::load(&args.model, checkpoint, Need::Everything, ui)?;
+        let classes = network.model.architecture.classes;
+        let labels = args.labels.as_deref();
+        let labels = labels.map(|path| labels::read(path, classes)).transpose()?;
+        Ok(Self { network, labels })
+    }
+
+    fn optimise(&self, args: &CompileArgs, ui: &Ui) -> Result<Optimised> {
+        let faithful = self.network.model.graph.clone().verify()?;
+        pipeline::run(&args.pipeline, faithful, ui)
+    }
+}
+
+/// What `--json` says.
+#[derive(Serialize)]
+struct CompileResult<'a, Facts> {
+    /// None after a disagreement.
+    artifact: Option<String>,
+    manifest: Option<String>,
+    /// What this kind of artifact is.
+    #[serde(flatten)]
+    facts: Facts,
+    network: NetworkRecord,
+    window_by_default: bool,
+    weights: &'a Weights,
+    passes: &'a [PassRecord],
+    /// Empty with `--no-check`.
+    checks: &'a [Row],
+    warnings: &'a [String],
+}
+
+impl<'a, Facts> CompileResult<'a, Facts> {
+    fn new(
+        paths: Option<[String; 2]>,
+        facts: Facts,
+        network: &'a Network,
+        passes: &'a [PassRecord],
+        checks: &'a [Row],
+    ) -> Self {
+        let (artifact, manifest) = paths.map_or((None, None), |[a, m]| (Some(a), Some(m)));
+        Self {
+            artifact,
+            manifest,
+            facts,
+            network: NetworkRecord::of(&network.model),
+            window_by_default: network.window_by_default,
+            weights: &network.weights,
+            passes,
+            checks,
+            warnings: &network.model.warnings,
+        }
+    }
+}
+
+/// What is to be known about an artifact beside its size.
+fn remarks(network: &Network, rows: &[Row]) -> String {
+    let seeded = match network.weights {
+        Weights::Seeded { .. } => ", seeded weights",
+        Weights::Checkpoint { .. } => "",
+    };
+    let unchecked = match rows.iter().any(Row::is_good) {
+        true => "",
+        false => ", not checked",
+    };
+    format!("{seeded}{unchecked}")
+}
