@@ -214,7 +214,7 @@ fn small(qk: [f32; 4], spoilt: impl Fn(&mut [f32], &mut [f32])) -> Vec<Vec<f32>>
 }
 
 #[test]
-fn large_scores_do_not_overflow() {
+fn scores_of_any_size() {
     // Scores of 4e6, but one key's are 8e6: it takes everything.
     let outputs = small([2e3, 0.0, 2e3, 0.0], |qk, v| {
         qk[2 * 9 + 4] = 4e3;
@@ -222,6 +222,11 @@ fn large_scores_do_not_overflow() {
     });
     for output in outputs {
         assert_eq!(output[..9], [5.0; 9]);
+        assert_eq!(output[9..], [1.0; 15 * 9]);
+    }
+    // All scores are -4e6: all keys weigh the same.
+    for output in small([2e3, 0.0, -2e3, 0.0], |_, v| v[4] = 10.0) {
+        assert_eq!(output[..9], [2.0; 9]);
         assert_eq!(output[9..], [1.0; 15 * 9]);
     }
 }

@@ -12,15 +12,19 @@ use super::{
 /// The most queries that are computed together: four vectors.
 pub(super) const CHUNK: usize = 4 * LANES;
 
+/// Queries that do not fill a vector are computed one by one if they are at most so many: one
+/// takes about half the time of a vector.
+const FEW: usize = 2;
+
 /// Channels of a packed map that need not start with a panel.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Span {
     /// The panel of the first.
-    panel: usize,
+    pub panel: usize,
     /// The lane of the first.
-    lane: usize,
+    pub lane: usize,
     /// How many there are.
-    len: usize,
+    pub len: usize,
 }
 
 impl Span {
@@ -34,7 +38,7 @@ impl Span {
     }
 
     /// The panels that it touches.
-    fn panels(self) -> Range<usize> {
+    pub fn panels(self) -> Range<usize> {
         self.panel..self.panel + panels(self.lane + self.len)
     }
 
@@ -100,7 +104,7 @@ impl Chunk<'_> {
     /// Transposes the panels of the queries. A vector that the queries do not fill is filled
     /// with the last of them.
     #[inline(always)]
-    fn transpose_queries<S: Simd>(&mut self, simd: S, queries: Span) {
+    fn transpose_queries<S: Simd>(&mut self, simd: S, queries: Span, vectors: usize) {
         let Workspace {
             pixels,
             queries: buffer,
@@ -109,7 +113,8 @@ impl Chunk<'_> {
         let last = self.queries.end - 1;
         for (panel, buffer) in queries.panels().zip(buffer.chunks_exact_mut(LANES * CHUNK)) {
             let panel = &self.qk[panel * self.grid * LANES..][..self.grid * LANES];
-            for (vector, first) in self.queries.clone().step_by(LANES).enumerate() {
+            for vector in 0..vectors {
+                let first = self.queries.start + vector * LANES;
                 // SAFETY: the lists hold pixels of the map, and the buffer has `LANES` rows of
                 // `CHUNK` values.
                 unsafe {
@@ -155,22 +160,47 @@ impl Chunk<'_> {
             }
         }
     }
+
+    /// Mixes the values by the powers of the scores, into the output.
+    #[inline(always)]
+    fn mix<S: Simd>(&self, simd: S) {
+        let Workspace {
+            scores,
+            factors,
+            pixels,
+            targets,
+            ..
+        } = &self.workspace;
+        let panels = self.layer.dim_v / LANES;
+        let panel = self.head * panels;
+        let mix = Mix {
+            powers: scores.as_ptr(),
+            factors: factors.as_ptr(),
+            values: self.v[panel * self.grid * LANES..].as_ptr(),
+            values_stride: self.grid * LANES,
+            pixels,
+            output: self.output.wrapping_add(panel * self.pixels * LANES),
+            output_stride: self.pixels * LANES,
+            targets: targets[self.queries.clone()].as_ptr(),
+            add: self.add,
+        };
+        mix.compute(simd, self.queries.len(), panels);
+    }
 }
 
 impl Kernel for Chunk<'_> {
     #[inline(always)]
     fn run<S: Simd>(mut self, simd: S) {
-        let Attention {
-            heads,
-            dim_qk,
-            dim_v,
-            ..
-        } = *self.layer;
+        let Attention { heads, dim_qk, .. } = *self.layer;
         let queries = Span::new(self.head * dim_qk, dim_qk);
         let keys = Span::new((heads + self.head) * dim_qk, dim_qk);
-        let vectors = self.queries.len().div_ceil(LANES);
+        let count = self.queries.len();
+        let vectors = match count % LANES {
+            ..=FEW => count / LANES,
+            _ => count.div_ceil(LANES),
+        };
         self.gather_keys(simd, keys);
-        self.transpose_queries(simd, queries);
+        self.transpose_queries(simd, queries, vectors);
         let tokens = self.layer.tokens();
         self.workspace.largest.fill(f32::NEG_INFINITY);
         let scores = Scores {
@@ -184,20 +214,9 @@ impl Kernel for Chunk<'_> {
         };
         scores.compute(simd, tokens, vectors);
         self.softmax(simd, vectors);
-        let panels = dim_v / LANES;
-        let panel = self.head * panels;
-        let mix = Mix {
-            powers: self.workspace.scores.as_ptr(),
-            tokens,
-            factors: self.workspace.factors.as_ptr(),
-            values: self.v[panel * self.grid * LANES..].as_ptr(),
-            values_stride: self.grid * LANES,
-            pixels: self.workspace.pixels.as_ptr(),
-            output: self.output.wrapping_add(panel * self.pixels * LANES),
-            output_stride: self.pixels * LANES,
-            targets: self.workspace.targets[self.queries.clone()].as_ptr(),
-            add: self.add,
-        };
-        mix.compute(simd, self.queries.len(), panels);
+        for index in vectors * LANES..count {
+            self.single(simd, index, queries, keys);
+        }
+        self.mix(simd);
     }
 }

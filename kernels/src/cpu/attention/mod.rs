@@ -8,6 +8,7 @@ mod window;
 
 mod chunk;
 mod products;
+mod single;
 
 use self::{
     chunk::{CHUNK, Chunk},
@@ -40,6 +41,9 @@ pub struct Attention {
     /// Factor on the sum: 2 where one window stands for two equal ones.
     pub factor: f32,
 }
+
+/// A pass with fewer tasks would make threads wait: all heads share it.
+const FEW_TASKS: usize = 16;
 
 impl Attention {
     /// The shape of the map that the windows divide: `shape` grown to whole windows.
@@ -84,38 +88,75 @@ impl Attention {
         assert_eq!(v.len(), grid.packed_len(self.heads * self.dim_v));
         assert_eq!(output.len(), shape.packed_len(self.heads * self.dim_v));
         assert!(scratch.len() >= engine.threads.count() * self.scratch_len());
+        let maps = Maps {
+            qk,
+            v,
+            grid,
+            output: Shared::new(output),
+            shape,
+        };
         let windows = grid.pixels() / self.tokens();
         let chunks = self.tokens().div_ceil(CHUNK);
-        let output = Shared::new(output);
-        for (index, &grouping) in self.groupings.iter().enumerate() {
-            // The windows of a head follow each other, so its channels stay in cache.
-            engine.run(self.heads * windows * chunks, scratch, |task, scratch| {
-                let (head, window) = (task / chunks / windows, task / chunks % windows);
-                let workspace = Workspace::split(self, scratch);
-                let window = Window::new(self.window, grouping, grid, window);
-                let inside = window.list(shape, workspace.pixels, workspace.targets);
-                let queries = part(inside, task % chunks);
-                if queries.is_empty() {
-                    return;
-                }
-                let chunk = Chunk {
-                    layer: self,
-                    qk,
-                    v,
-                    grid: grid.pixels(),
-                    head,
-                    queries,
-                    workspace,
-                    output: output.as_mut_ptr(),
-                    pixels: shape.pixels(),
-                    add: index > 0,
-                };
-                // SAFETY: the lists are the window's, the maps' lengths were checked, and no
-                // other task has this head of these pixels: windows share none.
-                unsafe { chunk.compute(engine.isa) };
-            });
+        // The second attention finds a head's maps in cache if no other head comes between; but
+        // every pass waits for the last of its tasks.
+        let together = if windows * chunks < FEW_TASKS {
+            self.heads
+        } else {
+            1
+        };
+        for first in (0..self.heads).step_by(together) {
+            let heads = together.min(self.heads - first);
+            for (index, &grouping) in self.groupings.iter().enumerate() {
+                engine.run(heads * windows * chunks, scratch, |task, scratch| {
+                    let (head, window) = (first + task / chunks / windows, task / chunks % windows);
+                    let window = Window::new(self.window, grouping, grid, window);
+                    let place = (head, task % chunks, index > 0);
+                    self.chunk(engine, &maps, &window, place, scratch);
+                });
+            }
         }
     }
+
+    /// Computes chunk `chunk` of a head of a window, if the window has as many.
+    fn chunk(
+        &self,
+        engine: &Engine,
+        maps: &Maps,
+        window: &Window,
+        (head, chunk, add): (usize, usize, bool),
+        scratch: &mut [f32],
+    ) {
+        let workspace = Workspace::split(self, scratch);
+        let inside = window.list(maps.shape, workspace.pixels, workspace.targets);
+        let queries = part(inside, chunk);
+        if queries.is_empty() {
+            return;
+        }
+        let chunk = Chunk {
+            layer: self,
+            qk: maps.qk,
+            v: maps.v,
+            grid: maps.grid.pixels(),
+            head,
+            queries,
+            workspace,
+            output: maps.output.as_mut_ptr(),
+            pixels: maps.shape.pixels(),
+            add,
+        };
+        // SAFETY: the lists are the window's, the maps' lengths were checked, and no
+        // other task has this head of these pixels: windows share none.
+        unsafe { chunk.compute(engine.isa) };
+    }
+}
+
+/// What a layer reads and writes.
+struct Maps<'a> {
+    qk: &'a [f32],
+    v: &'a [f32],
+    grid: Shape,
+    output: Shared<'a>,
+    shape: Shape,
 }
 
 /// The queries of chunk `index` of a window with `count` of them: none if fewer chunks do. The

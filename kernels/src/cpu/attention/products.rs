@@ -10,21 +10,19 @@ pub(super) trait Product {
     /// Computes `R` rows from `row` by `C` vectors from `column`.
     fn tile<S: Simd, const R: usize, const C: usize>(&self, simd: S, row: usize, column: usize);
 
-    /// Computes `rows` rows of `columns` vectors.
+    /// Computes `rows` rows of `columns` vectors, in tiles of at most six rows: by four vectors
+    /// where registers hold their 24 sums, else by one.
     #[inline(always)]
     fn compute<S: Simd>(&self, simd: S, rows: usize, columns: usize) {
-        let most = if S::TILE_ROWS * S::TILE_PANELS >= 24 {
-            4
-        } else {
-            1
-        };
+        let wide = S::TILE_ROWS * S::TILE_PANELS >= 24;
+        let most = if wide { 4 } else { 1 };
         let mut column = 0;
         while column < columns {
             let count = even(most, columns - column);
             match count {
-                4 if most == 4 => self.columns::<S, 4>(simd, rows, column),
-                3 if most == 4 => self.columns::<S, 3>(simd, rows, column),
-                2 if most == 4 => self.columns::<S, 2>(simd, rows, column),
+                4 if wide => self.columns::<S, 4>(simd, rows, column),
+                3 if wide => self.columns::<S, 3>(simd, rows, column),
+                2 if wide => self.columns::<S, 2>(simd, rows, column),
                 _ => self.columns::<S, 1>(simd, rows, column),
             }
             column += count;
@@ -116,10 +114,9 @@ impl Product for Scores {
 }
 
 /// The result: queries by channels, the product of the powers of the scores with the values.
-pub(super) struct Mix {
+pub(super) struct Mix<'a> {
     /// `[tokens][CHUNK]`.
     pub powers: *const f32,
-    pub tokens: usize,
     /// What each query's sums are multiplied by.
     pub factors: *const f32,
     /// The head's first panel of v.
@@ -127,7 +124,7 @@ pub(super) struct Mix {
     /// From a panel of v to the next.
     pub values_stride: usize,
     /// Where the tokens are in a panel of v.
-    pub pixels: *const u32,
+    pub pixels: &'a [u32],
     /// The head's first panel of the output.
     pub output: *mut f32,
     /// From a panel of the output to the next.
@@ -138,7 +135,7 @@ pub(super) struct Mix {
     pub add: bool,
 }
 
-impl Product for Mix {
+impl Product for Mix<'_> {
     #[inline(always)]
     fn tile<S: Simd, const R: usize, const C: usize>(&self, simd: S, row: usize, column: usize) {
         let mut sums = [[simd.splat(0.0); C]; R];
@@ -147,8 +144,8 @@ impl Product for Mix {
         unsafe {
             let mut powers = self.powers.add(row);
             let panels: [_; C] = from_fn(|c| self.values.add((column + c) * self.values_stride));
-            for token in 0..self.tokens {
-                let pixel = *self.pixels.add(token) as usize * LANES;
+            for &pixel in self.pixels {
+                let pixel = pixel as usize * LANES;
                 let values = panels.map(|panel| simd.load(panel.add(pixel)));
                 for (row, sums) in sums.iter_mut().enumerate() {
                     let power = simd.splat(*powers.add(row));

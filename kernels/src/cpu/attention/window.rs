@@ -8,12 +8,14 @@ use super::{
 
 /// Buffers of one thread.
 pub(super) struct Workspace<'a> {
-    /// The keys' panels, `[panels][tokens][16]`.
+    /// The keys' panels, `[panels][tokens][16]`, and one vector of keys more.
     pub keys: &'a mut [f32],
     /// The queries' panels, transposed: `[channels][CHUNK]`.
     pub queries: &'a mut [f32],
     /// `[tokens][CHUNK]`.
     pub scores: &'a mut [f32],
+    /// What `scores` holds of one query, and up to a whole vector.
+    pub row: &'a mut [f32],
     /// The largest score of every query.
     pub largest: &'a mut [f32],
     /// For every query, what its mixed values are multiplied by.
@@ -28,29 +30,34 @@ impl<'a> Workspace<'a> {
     /// Values that the buffers take: whole vectors, so that all are aligned if the first is.
     pub const fn len(layer: &Attention) -> usize {
         let tokens = layer.tokens();
-        let channels = Span::most_panels(layer.dim_qk) * LANES;
+        let queries = Self::queries_len(layer);
+        let row = tokens.next_multiple_of(LANES);
         let lists = (2 * tokens).next_multiple_of(LANES);
-        channels * (tokens + CHUNK) + (tokens + 2) * CHUNK + lists
+        Self::keys_len(layer) + queries + (tokens + 2) * CHUNK + row + lists
+    }
+
+    const fn keys_len(layer: &Attention) -> usize {
+        (Span::most_panels(layer.dim_qk) * layer.tokens() + LANES) * LANES
+    }
+
+    const fn queries_len(layer: &Attention) -> usize {
+        Span::most_panels(layer.dim_qk) * LANES * CHUNK
     }
 
     /// Buffers in `scratch`, which is at least that long.
     pub fn split(layer: &Attention, scratch: &'a mut [f32]) -> Self {
         let tokens = layer.tokens();
-        let channels = Span::most_panels(layer.dim_qk) * LANES;
-        let (keys, rest) = scratch.split_at_mut(channels * tokens);
-        let (queries, rest) = rest.split_at_mut(channels * CHUNK);
-        let (scores, rest) = rest.split_at_mut(tokens * CHUNK);
-        let (largest, rest) = rest.split_at_mut(CHUNK);
-        let (factors, rest) = rest.split_at_mut(CHUNK);
-        let (pixels, rest) = rest.split_at_mut(tokens);
+        let mut rest = scratch;
+        let mut take = |len| rest.split_off_mut(..len).expect("enough scratch");
         Self {
-            keys,
-            queries,
-            scores,
-            largest,
-            factors,
-            pixels: integers(pixels),
-            targets: integers(&mut rest[..tokens]),
+            keys: take(Self::keys_len(layer)),
+            queries: take(Self::queries_len(layer)),
+            scores: take(tokens * CHUNK),
+            row: take(tokens.next_multiple_of(LANES)),
+            largest: take(CHUNK),
+            factors: take(CHUNK),
+            pixels: integers(take(tokens)),
+            targets: integers(take(tokens)),
         }
     }
 }
