@@ -16,7 +16,7 @@ pub fn set(template: &mut Template, network: &Network, plan: &Plan) {
     template.set("arena", grouped(plan.len));
     template.set("scratch", grouped(scratch(network)));
     template.set("weights", grouped(network.weights.len()));
-    template.set("tables", tables(network, plan));
+    template.set("tables", tables(network, plan).trim_end());
     match &network.head {
         Some(head) => classifier(template, head),
         None => backbone(template, network),
@@ -31,7 +31,6 @@ fn classifier(template: &mut Template, head: &Head) {
     template.set("stage_loop", "for stage in &STAGES");
     template.set("after_stage", "");
     template.set("after_stages", "\n    head(engine, arena, output);");
-    template.set("softmax", include_str!("template/softmax.rs"));
     let example =
         "//! for (class, logit) in output.top(5) {\n//!     println!(\"{class} {logit}\");\n//! }";
     template.set("example", example);
@@ -312,21 +311,30 @@ fn stages(text: &mut String, network: &Network) {
             "    Stage {{\n        first: (&STAGE{number}_FIRST, ({name:?}, {})),\n",
             grouped(*weights)
         );
-        if stage.rest.is_empty() {
-            let _ = writeln!(text, "        rest: (&STAGE{number}_FIRST, &[]),");
-        } else {
-            let _ = write!(
-                text,
-                "        rest: (\n            &STAGE{number},\n            &[\n"
-            );
-            for Block { name, weights, .. } in &stage.rest {
-                let _ = writeln!(text, "                ({name:?}, {}),", grouped(*weights));
-            }
-            let _ = write!(text, "            ],\n        ),\n");
-        }
+        let form = if stage.rest.is_empty() { "_FIRST" } else { "" };
+        text.push_str(&rest(&format!("&STAGE{number}{form}"), &stage.rest));
         text.push_str("    },\n");
     }
     text.push_str("];\n\n");
+}
+
+/// The blocks after the first, in the form that rustfmt gives them.
+fn rest(form: &str, blocks: &[Block]) -> String {
+    const SHORT: usize = 60;
+    let block = |Block { name, weights, .. }: &Block| format!("({name:?}, {})", grouped(*weights));
+    let blocks: Vec<_> = blocks.iter().map(block).collect();
+    let mut list = format!("[{}]", blocks.join(", "));
+    let line = format!("{form}, &{list}");
+    if line.len() <= SHORT {
+        return format!("        rest: ({line}),\n");
+    }
+    if list.len() > SHORT {
+        let indented = blocks
+            .iter()
+            .map(|block| format!("                {block},\n"));
+        list = format!("[\n{}            ]", indented.collect::<String>());
+    }
+    format!("        rest: (\n            {form},\n            &{list},\n        ),\n")
 }
 
 fn head(text: &mut String, network: &Network, head: &Head, plan: &Plan) {

@@ -87,7 +87,11 @@ fn refusals_say_why() {
             "a",
         ),
         (
-            backbone("1", "2", "  return a = %stage0.1.conv, b = %stage1.0\n"),
+            backbone(
+                "1",
+                "2",
+                "  return a = %stage0.1.conv\n  return b = %stage1.0\n",
+            ),
             "all stages",
             "",
         ),

@@ -1,9 +1,11 @@
 //! For emoc's own check: reads pictures (float32, little-endian) from one file, writes all
 //! outputs to another, and prints how long `--runs` more runs of the first picture took.
 
+use @{module} as network;
+
 use std::{env, fs, time::Instant};
 
-use @{module}::{ARENA_BYTES, INPUT_LEN, Input, Model, Workspace};
+use network::{ARENA_BYTES, INPUT_LEN, Input, Model, Workspace};
 
 fn main() {
     let arguments: Vec<String> = env::args().collect();

@@ -5,9 +5,11 @@
 //! PPM (binary, 8 bits) is read because it needs no library: `magick picture.jpg picture.ppm`.
 //! Without an argument a grey gradient is taken.
 
+use @{module} as network;
+
 use std::{env, error::Error, fs};
 
-use @{module}::{Model, STAGE_SHAPES, preprocess};
+use network::{Model, STAGE_SHAPES, preprocess};
 
 @{ppm}
 fn main() -> Result<(), Box<dyn Error>> {
@@ -19,7 +21,10 @@ fn main() -> Result<(), Box<dyn Error>> {
         let planes: Vec<f32> = values.by_ref().take(len).collect();
         let mean = planes.iter().sum::<f32>() / len as f32;
         let largest = planes.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-        println!("stage{} {shape:?}: mean {mean:.4}, largest {largest:.4}", stage + 1);
+        println!(
+            "stage{} {shape:?}: mean {mean:.4}, largest {largest:.4}",
+            stage + 1
+        );
     }
     Ok(())
 }

@@ -5,9 +5,11 @@
 //! PPM (binary, 8 bits) is read because it needs no library: `magick picture.jpg picture.ppm`.
 //! Without an argument a grey gradient is classified.
 
+use @{module} as network;
+
 use std::{env, error::Error, fs, time::Instant};
 
-use @{module}::{LABELS, Model, Workspace, preprocess};
+use network::{LABELS, Model, Workspace, preprocess};
 
 @{ppm}
 fn main() -> Result<(), Box<dyn Error>> {
@@ -22,8 +24,16 @@ fn main() -> Result<(), Box<dyn Error>> {
     let probabilities = logits.softmax();
     for (class, logit) in logits.top(5) {
         let label = LABELS.get(class).copied().unwrap_or_default();
-        println!("{class:5} {:6.2} % {logit:8.3} {label}", 100.0 * probabilities[class]);
+        println!(
+            "{class:5} {:6.2} % {logit:8.3} {label}",
+            100.0 * probabilities[class]
+        );
     }
-    println!("preprocessing {ready:.1?}, network {:.1?}, {} on {} threads", done - ready, model.isa(), model.threads());
+    println!(
+        "preprocessing {ready:.1?}, network {:.1?}, {} on {} threads",
+        done - ready,
+        model.isa(),
+        model.threads()
+    );
     Ok(())
 }

@@ -94,9 +94,8 @@ impl Model {
     pub fn new() -> Self {
         let variable = |name| std::env::var(name).ok();
         let threads = variable("EMOC_THREADS").and_then(|count| count.parse().ok());
-        let threads = threads.unwrap_or_else(|| {
-            std::thread::available_parallelism().map_or(1, |count| count.get())
-        });
+        let threads = threads
+            .unwrap_or_else(|| std::thread::available_parallelism().map_or(1, |count| count.get()));
         let isa = variable("EMOC_ISA").and_then(|name| Isa::named(&name));
         Self::of(isa.unwrap_or_else(Isa::best), threads)
     }
@@ -114,7 +113,11 @@ impl Model {
     }
 
     fn of(isa: Isa, threads: usize) -> Self {
-        let threads = if cfg!(feature = "parallel") { threads } else { 1 };
+        let threads = if cfg!(feature = "parallel") {
+            threads
+        } else {
+            1
+        };
         Self {
             weights: Weights::load(),
             isa,
@@ -147,7 +150,10 @@ impl Model {
         let Workspace { memory, output } = workspace;
         let memory = as_values(memory);
         let needed = model::ARENA + self.threads.count() * model::SCRATCH;
-        assert!(memory.len() >= needed, "the workspace was made for fewer threads");
+        assert!(
+            memory.len() >= needed,
+            "the workspace was made for fewer threads"
+        );
         let (arena, scratch) = memory[..needed].split_at_mut(model::ARENA);
         let engine = Engine {
             isa: self.isa,

@@ -25,6 +25,7 @@ pub(crate) const SCRATCH: usize = @{scratch};
 pub(crate) const WEIGHTS: usize = @{weights};
 
 @{tables}
+
 /// What the blocks of one kind have in common.
 struct Form {
     /// Height and width before the block.
@@ -114,7 +115,8 @@ pub(crate) fn infer(
 /// Stage 0: a 3x3 convolution of stride 2, then a depthwise one.
 fn stem(engine: &Engine, picture: &[f32], arena: &mut [f32]) {
     let map = Stem::output_shape(INPUT);
-    let [first, second] = maps(arena, [(STEM_AT[0], map, STEM.outputs), (STEM_AT[1], map, STEM.outputs)]);
+    let places = STEM_AT.map(|at| (at, map, STEM.outputs));
+    let [first, second] = maps(arena, places);
     STEM.run(engine, picture, INPUT, first);
     STEM_LOCAL.run(engine, first, map, second);
 }
@@ -184,7 +186,9 @@ fn attention_block(
     let v = layers.pointwise(inputs, mid, act);
     let local = layers.depthwise(form);
     let project = layers.pointwise(mid, outputs, Act::None);
-    let (map, padded, out) = (form.map, attention.padded(form.map), form.local.output_shape(form.map));
+    let map = form.map;
+    let padded = attention.padded(map);
+    let out = form.local.output_shape(map);
 
     let mut from = (memory.x, map, inputs);
     if let Some(norm) = norm {

@@ -2,7 +2,13 @@
 fn picture() -> Result<(u32, u32, Vec<u8>), Box<dyn Error>> {
     match env::args_os().nth(1) {
         Some(path) => read_ppm(&fs::read(path)?),
-        None => Ok((320, 240, (0..320 * 240 * 3).map(|i| (i / 3 % 320 / 2) as u8).collect())),
+        None => Ok((
+            320,
+            240,
+            (0..320 * 240 * 3)
+                .map(|i| (i / 3 % 320 / 2) as u8)
+                .collect(),
+        )),
     }
 }
 
@@ -18,7 +24,10 @@ fn read_ppm(bytes: &[u8]) -> Result<(u32, u32, Vec<u8>), Box<dyn Error>> {
             }
         }
         let start = at;
-        at += bytes[at..].iter().take_while(|b| !b.is_ascii_whitespace()).count();
+        at += bytes[at..]
+            .iter()
+            .take_while(|b| !b.is_ascii_whitespace())
+            .count();
         std::str::from_utf8(&bytes[start..at]).map(str::to_owned)
     };
     let header = [word()?, word()?, word()?, word()?];
@@ -29,4 +38,3 @@ fn read_ppm(bytes: &[u8]) -> Result<(u32, u32, Vec<u8>), Box<dyn Error>> {
     let pixels = bytes.get(at + 1..).unwrap_or_default().to_vec();
     Ok((width.parse()?, height.parse()?, pixels))
 }
-

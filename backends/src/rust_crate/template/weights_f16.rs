@@ -15,7 +15,8 @@ impl Weights {
     pub fn load() -> Self {
         let (halves, _) = BYTES.as_chunks::<2>();
         let (lines, _) = halves.as_chunks::<LANES>();
-        let widen = |line: &[[u8; 2]; LANES]| Line(line.map(|half| widen(u16::from_le_bytes(half))));
+        let widen =
+            |line: &[[u8; 2]; LANES]| Line(line.map(|half| widen(u16::from_le_bytes(half))));
         Self(lines.iter().map(widen).collect())
     }
 
@@ -29,6 +30,7 @@ impl Weights {
 /// The float32 that equals a finite half-precision float.
 fn widen(half: u16) -> f32 {
     // The exponents' biases differ by 112; the product is exact, for subnormal halves too.
-    let magnitude = f32::from_bits(u32::from(half & 0x7FFF) << 13) * f32::from_bits((127 + 112) << 23);
+    let magnitude =
+        f32::from_bits(u32::from(half & 0x7FFF) << 13) * f32::from_bits((127 + 112) << 23);
     f32::from_bits(magnitude.to_bits() | u32::from(half & 0x8000) << 16)
 }
