@@ -1,7 +1,7 @@
 //! From the optimised graph to the layers of an emitted crate and their packed weights.
 
 use emoc_ir::{
-    Diagnostic, Node, NodeId, Result, Verified,
+    Diagnostic, Node, NodeId, Result, Value, Verified,
     ops::{Act, Attention, Conv2d, I2Rmb, Mixer as MixerOp, Op, WindowAttention},
 };
 use emoc_kernels::{
@@ -103,11 +103,12 @@ pub fn lower(graph: &Verified) -> Result<Network> {
         graph,
         weights: Vec::new(),
     };
-    let order = graph.topological_order();
-    let mut nodes = order
+    let order: Vec<_> = graph
+        .topological_order()
         .into_iter()
         .filter(|&id| !matches!(graph.node(id).op, Op::Input))
-        .peekable();
+        .collect();
+    let mut nodes = order.iter().copied().peekable();
     let input = lowering.input()?;
     let stem = lowering.stem(nodes.next())?;
     let local = lowering.stem_local(nodes.next(), stem.channels)?;
@@ -120,9 +121,8 @@ pub fn lower(graph: &Verified) -> Result<Network> {
         None => None,
         Some(_) => Some(lowering.head(&mut nodes)?),
     };
-    if head.is_none() {
-        stage_outputs(graph, &stages)?;
-    }
+    chained(graph, &order)?;
+    results(graph, &stages, head.as_ref(), order.last())?;
     Ok(Network {
         input,
         stem,
@@ -138,6 +138,10 @@ fn stages(blocks: Vec<Block>) -> Result<Vec<Stage>> {
     let mut stages: Vec<Stage> = Vec::new();
     for block in blocks {
         match stages.last_mut() {
+            None if block.form.residual => {
+                let message = "the rust target needs a block here that changes its map first";
+                return Err(Diagnostic::input(message).node(block.name));
+            }
             Some(stage) if block.form.residual => {
                 if let Some(before) = stage.rest.last().filter(|b| b.form != block.form) {
                     return Err(unlike(&block.name, &before.name));
@@ -153,14 +157,42 @@ fn stages(blocks: Vec<Block>) -> Result<Vec<Stage>> {
     Ok(stages)
 }
 
-/// Without a classifier the results must be the ends of the stages, in order.
-fn stage_outputs(graph: &Verified, stages: &[Stage]) -> Result<()> {
-    let ends = stages
-        .iter()
-        .map(|stage| &stage.rest.last().unwrap_or(&stage.first).name);
-    let outputs = graph.outputs().iter();
-    let outputs = outputs.map(|output| &graph.node(output.value.node).name);
-    match ends.eq(outputs) {
+/// Layers run one after the other, so every node must read what the one before it gives, and
+/// nothing else.
+fn chained(graph: &Verified, order: &[NodeId]) -> Result<()> {
+    let mut before = graph.inputs().first().copied();
+    for &id in order {
+        let operands = graph.operands(id);
+        if !operands.iter().copied().eq(before.map(Value::from)) {
+            let node = graph.node(id);
+            return Err(Diagnostic::input(
+                "the rust target runs one node after the other, and this one reads something \
+                 else than the result before it",
+            )
+            .node(&node.name));
+        }
+        before = Some(id);
+    }
+    Ok(())
+}
+
+/// The results must be the logits or, without a classifier, the ends of all stages in order.
+fn results(
+    graph: &Verified,
+    stages: &[Stage],
+    head: Option<&Head>,
+    last: Option<&NodeId>,
+) -> Result<()> {
+    let outputs = graph.outputs().iter().map(|output| output.value.node);
+    let fit = match head {
+        Some(_) => outputs.eq(last.copied()),
+        None => {
+            let ends = stages.iter();
+            let ends = ends.map(|stage| &stage.rest.last().unwrap_or(&stage.first).name);
+            ends.eq(outputs.map(|id| &graph.node(id).name))
+        }
+    };
+    match fit {
         true => Ok(()),
         false => Err(Diagnostic::input(
             "the rust target gives logits, or the results of all stages, and nothing else",
@@ -269,13 +301,20 @@ impl Lowering<'_> {
         Ok(Norm { eps, weight, bias })
     }
 
-    fn conv(&mut self, id: Option<NodeId>, groups: bool) -> Result<(Conv, Conv2d)> {
+    fn conv(&mut self, id: Option<NodeId>, depthwise: bool) -> Result<(Conv, Conv2d)> {
         let id = id.ok_or_else(|| Diagnostic::input("the graph has no stem"))?;
         let node = self.graph.node(id);
         let Op::Conv2d(op) = &node.op else {
             return Err(not_lowered(node));
         };
         let (dims, _) = self.required(node, "weight")?;
+        let grouped = match depthwise {
+            true => op.groups == dims[0] && dims[1] == 1,
+            false => op.groups == 1,
+        };
+        if !grouped || dims[2] != dims[3] {
+            return Err(not_lowered(node));
+        }
         let weights = self.here();
         self.filters(node, "", Channels::plain(dims[0]))?;
         let conv = Conv {
@@ -286,12 +325,7 @@ impl Lowering<'_> {
             act: op.act,
             weights,
         };
-        let square = dims[2] == dims[3];
-        let depthwise = op.groups == dims[0] && dims[1] == 1;
-        match square && (depthwise == groups) {
-            true => Ok((conv, op.clone())),
-            false => Err(not_lowered(node)),
-        }
+        Ok((conv, op.clone()))
     }
 
     fn stem(&mut self, id: Option<NodeId>) -> Result<Conv> {
@@ -306,9 +340,13 @@ impl Lowering<'_> {
 
     fn stem_local(&mut self, id: Option<NodeId>, channels: usize) -> Result<Conv> {
         let (conv, op) = self.conv(id, true)?;
-        match conv.channels == channels && op.stride == 1 {
+        let same = [3, 5, 7].contains(&conv.kernel) && 2 * op.padding + 1 == conv.kernel;
+        match conv.channels == channels && op.stride == 1 && same {
             true => Ok(conv),
-            false => Err(Diagnostic::input("the stem's convolutions do not fit").node(conv.name)),
+            false => Err(Diagnostic::input(
+                "the rust target needs a depthwise convolution here that leaves the map's size",
+            )
+            .node(conv.name)),
         }
     }
 
@@ -325,10 +363,14 @@ impl Lowering<'_> {
             .map(|norm| self.norm(node, "norm", norm.eps, inputs))
             .transpose()?;
         let (mixer, mid) = self.mixer(node, op, inputs)?;
+        let (filters, _) = self.required(node, "local.weight")?;
+        let kernel = filters[2];
+        if filters[0] != mid.count() || filters[3] != kernel {
+            return Err(not_lowered(node));
+        }
         self.filters(node, "local", mid)?;
         let outputs = self.required(node, "proj.weight")?.0[0];
         self.pointwise(node, "proj", Channels::plain(outputs), mid)?;
-        let kernel = self.required(node, "local.weight")?.0[2];
         let form = Form {
             map,
             inputs,

@@ -76,6 +76,7 @@ pub fn emit(graph: &Verified, options: &Options) -> Result<Emitted> {
     };
     check_name(&name)?;
     let network = lower::lower(graph)?;
+    check_labels(&network, options.labels.as_deref())?;
     let plan = memory::plan(&network);
     let weights = weights(&network, options.weights)?;
     let weight_bytes = weights.len();
@@ -118,32 +119,47 @@ fn module(name: &str) -> String {
     name.replace('-', "_")
 }
 
-/// Names that cargo takes and that no path or keyword is.
+/// Crates that every program sees.
+const TAKEN: [&str; 5] = ["alloc", "core", "proc_macro", "std", "test"];
+
+/// Words that Rust keeps for itself, in any edition.
+const KEYWORDS: &str = "abstract as async await become box break const continue crate do dyn else \
+                        enum extern false final fn for gen if impl in let loop macro match mod \
+                        move mut override priv pub ref return self static struct super trait true \
+                        try type typeof unsafe unsized use virtual where while yield";
+
+/// Refuses what cargo refuses, and what rustc warns of: crates have names in snake case.
 fn check_name(name: &str) -> Result<()> {
-    const TAKEN: [&str; 12] = [
-        "alloc",
-        "core",
-        "std",
-        "test",
-        "proc_macro",
-        "crate",
-        "self",
-        "super",
-        "mod",
-        "fn",
-        "use",
-        "network",
-    ];
-    let starts = name.starts_with(|c: char| c.is_ascii_alphabetic());
-    let letters = name
-        .chars()
-        .all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_');
-    if starts && letters && name.len() <= 64 && !TAKEN.contains(&name) {
+    let starts = name.starts_with(|c: char| c.is_ascii_lowercase());
+    let words = name.split(['-', '_']);
+    let words = words.clone().all(|word| {
+        let letter = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
+        !word.is_empty() && word.chars().all(letter)
+    });
+    let taken = TAKEN.contains(&&*module(name)) || KEYWORDS.split(' ').any(|word| word == name);
+    if starts && words && name.len() <= 64 && !taken {
         return Ok(());
     }
     let message = format!("`{}` cannot be the name of a crate", name.escape_debug());
-    Err(Diagnostic::usage(message)
-        .help("a name has letters, digits, `-` and `_`, starts with a letter and is no keyword"))
+    Err(Diagnostic::usage(message).help(
+        "a name has small letters and digits, with single `-` or `_` between them, starts with a \
+         letter, and is no word of Rust: choose one with --crate-name",
+    ))
+}
+
+/// Names of classes are for all of them.
+fn check_labels(network: &Network, labels: Option<&[String]>) -> Result<()> {
+    let Some(labels) = labels else {
+        return Ok(());
+    };
+    let classes = network.head.as_ref().map_or(0, |head| head.classes);
+    match labels.len() == classes {
+        true => Ok(()),
+        false => Err(Diagnostic::usage(format!(
+            "{} class names for a network with {classes} classes",
+            labels.len()
+        ))),
+    }
 }
 
 /// The bytes of `weights.bin`.

@@ -112,12 +112,130 @@ fn refusals_say_why() {
     }
 }
 
+/// A graph that is well-formed, but no chain of layers that the kernels compute, must not become a
+/// crate that computes something else.
+#[test]
+fn what_would_be_another_network_is_refused() {
+    let block = |name: &str, from: &str, more: &str, shape: &str| {
+        format!(
+            "  %{name} = i2rmb(%{from}) [expand.weight, local.weight, proj.weight] act=silu {more} \
+             padding=2 local_act=silu : f32[{shape}]\n"
+        )
+    };
+    let weights = |name: &str, inputs: usize, local: &str, outputs: usize| {
+        format!(
+            "  @{name}.expand.weight : f32[8, {inputs}, 1, 1]\n  @{name}.local.weight : \
+             f32[{local}]\n  @{name}.proj.weight : f32[{outputs}, 8, 1, 1]\n"
+        )
+    };
+    let result = |stage: usize, node: &str| format!("  return stage{stage} = %{node}\n");
+    let (filters, map) = ("8, 1, 5, 5", "1, 6, 2, 2");
+    // Replaces the stem's text, then adds blocks, results and weights.
+    let check = |why: &str, stem: &[(&str, &str)], nodes: &str, all: &str| {
+        let mut text = backbone("1", "2", nodes);
+        for (from, to) in stem {
+            assert!(text.contains(from), "{why}: no `{from}` in\n{text}");
+            text = text.replace(from, to);
+        }
+        let text = text.trim_end_matches('}').to_owned() + all + "}";
+        let error = emit(&graph(&text), &Options::default()).map(|_| ());
+        let error = error.expect_err(why).to_string();
+        assert!(error.contains(why), "expected `{why}`: {error}");
+    };
+    let twin = block("stage2.0", "stage0.1.conv", "stride=2", map);
+    let results = result(1, "stage1.0") + &result(2, "stage2.0");
+    let twins = weights("stage2.0", 4, filters, 6);
+    let other = "reads something else";
+    check(other, &[], &(twin + &results), &twins);
+
+    let same =
+        block("stage1.1", "stage1.0", "stride=1", map).replace(" : f32", " residual=yes : f32");
+    let next = block("stage2.0", "stage1.0", "stride=2", "1, 6, 1, 1");
+    let results = result(1, "stage1.1") + &result(2, "stage2.0");
+    let more = weights("stage1.1", 6, filters, 6) + &weights("stage2.0", 6, filters, 6);
+    check(other, &[], &(same + &next + &results), &more);
+
+    let head = "  %pool = global_avg_pool(%stage1.0) : f32[1, 6]\n  %head = linear(%pool) [weight] : \
+                f32[1, 3]\n";
+    let linear = "  @head.weight : f32[3, 6]\n";
+    for wanted in [
+        "  return logits = %head\n  return stage1 = %stage1.0\n",
+        "  return p = %pool\n",
+    ] {
+        check("and nothing else", &[], &format!("{head}{wanted}"), linear);
+    }
+
+    let kernel = "no kernel for this node";
+    let narrow = [("f32[8, 1, 5, 5]", "f32[8, 1, 5, 3]"), (map, "1, 6, 2, 3")];
+    check(kernel, &narrow, RESULT, "");
+    let doubled = [
+        ("f32[8, 1, 5, 5]", "f32[16, 1, 5, 5]"),
+        ("f32[6, 8, 1, 1]", "f32[6, 16, 1, 1]"),
+    ];
+    check(kernel, &doubled, RESULT, "");
+    let grouped = [
+        ("stride=2 padding=1 act", "stride=2 padding=1 groups=3 act"),
+        ("f32[4, 3, 3, 3]", "f32[6, 1, 3, 3]"),
+        ("f32[4, 1, 3, 3]", "f32[6, 1, 3, 3]"),
+        ("f32[4]", "f32[6]"),
+        ("groups=4", "groups=6"),
+        ("f32[1, 4, 4, 4]", "f32[1, 6, 4, 4]"),
+        ("f32[8, 4, 1, 1]", "f32[8, 6, 1, 1]"),
+    ];
+    check(kernel, &grouped, RESULT, "");
+    let shrinking = [
+        (
+            "padding=1 groups=4 act=silu : f32[1, 4, 4, 4]",
+            "groups=4 act=silu : f32[1, 4, 2, 2]",
+        ),
+        (map, "1, 6, 1, 1"),
+    ];
+    check("leaves the map's size", &shrinking, RESULT, "");
+    let residual = [
+        (
+            "stride=2 padding=2 local_act=silu",
+            "stride=1 padding=2 local_act=silu residual=yes",
+        ),
+        (map, "1, 4, 4, 4"),
+        ("f32[6, 8, 1, 1]", "f32[4, 8, 1, 1]"),
+    ];
+    check("changes its map first", &residual, RESULT, "");
+}
+
+#[test]
+fn labels_are_for_all_classes() {
+    let graph = graph(&backbone("1", "2", RESULT));
+    let labels = Some(vec!["cat".to_owned()]);
+    let result = emit(
+        &graph,
+        &Options {
+            labels,
+            ..Options::default()
+        },
+    );
+    let error = result
+        .map(|_| ())
+        .expect_err("labels of a backbone")
+        .to_string();
+    assert!(
+        error.contains("1 class names for a network with 0 classes"),
+        "{error}"
+    );
+}
+
 #[test]
 fn names_that_cargo_takes() {
     let graph = graph(&backbone("1", "2", RESULT));
     for (name, good) in [
         ("emo", true),
         ("my-net_2", true),
+        ("network", true),
+        ("My-net", false),
+        ("a--b", false),
+        ("a-_b", false),
+        ("a-", false),
+        ("match", false),
+        ("proc-macro", false),
         ("", false),
         ("2net", false),
         ("a/b", false),

@@ -6,6 +6,7 @@ use alloc::vec::Vec;
 pub const CLASSES: usize = @{classes};
 
 /// The names of the classes; empty where the compiler was given none.
+#[rustfmt::skip]
 pub const LABELS: &[&str] = &[@{labels}];
 
 /// What [`Model::infer`](crate::Model::infer) returns.
