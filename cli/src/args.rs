@@ -6,6 +6,7 @@ use clap::{
     ArgAction, Args, Parser, Subcommand, ValueEnum, ValueHint,
     builder::{PossibleValuesParser, TypedValueParser},
 };
+use emoc_backends::rust_crate;
 use emoc_frontend::{
     Choice,
     emo2::{self, VARIANTS, Variant},
@@ -371,85 +372,11 @@ fn dim_head(text: &str) -> Result<[usize; 2], String> {
     pair.ok_or_else(|| "two numbers are needed, for stages 3 and 4: 20,20".to_owned())
 }
 
-/// A name that cargo takes for a package and that no crate on the way to it has.
 fn crate_name(text: &str) -> Result<String, String> {
-    const MAX: usize = 64;
-    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
-    let fits = text.starts_with(|c: char| c.is_ascii_alphabetic())
-        && text.chars().all(allowed)
-        && text.len() <= MAX;
-    if !fits {
-        return Err("a crate's name has letters, digits, - and _, and begins with a letter".into());
-    }
-    match RESERVED.contains(&&*text.replace('-', "_").to_ascii_lowercase()) {
-        true => Err("the name means something else to Rust or cargo".into()),
-        false => Ok(text.to_owned()),
-    }
+    let checked = rust_crate::check_name(text);
+    checked.map_err(|error| error.help.unwrap_or(error.message))?;
+    Ok(text.to_owned())
 }
-
-/// Rust's keywords, crates that every program knows, and folders of cargo's.
-const RESERVED: &[&str] = &[
-    "abstract",
-    "alloc",
-    "as",
-    "async",
-    "await",
-    "become",
-    "box",
-    "break",
-    "build",
-    "const",
-    "continue",
-    "core",
-    "crate",
-    "deps",
-    "do",
-    "dyn",
-    "else",
-    "enum",
-    "examples",
-    "extern",
-    "false",
-    "final",
-    "fn",
-    "for",
-    "gen",
-    "if",
-    "impl",
-    "in",
-    "incremental",
-    "let",
-    "loop",
-    "macro",
-    "match",
-    "mod",
-    "move",
-    "mut",
-    "override",
-    "priv",
-    "proc_macro",
-    "pub",
-    "ref",
-    "return",
-    "self",
-    "static",
-    "std",
-    "struct",
-    "super",
-    "test",
-    "trait",
-    "true",
-    "try",
-    "type",
-    "typeof",
-    "unsafe",
-    "unsized",
-    "use",
-    "virtual",
-    "where",
-    "while",
-    "yield",
-];
 
 fn sha256(text: &str) -> Result<String, String> {
     let hex = text.to_ascii_lowercase();
@@ -488,19 +415,6 @@ mod tests {
             ("N", None),
         ] {
             assert_eq!(batch(text).ok(), expected, "--batch {text}");
-        }
-        for (text, fits) in [
-            ("emov2-5m-224", true),
-            ("Net_2", true),
-            ("", false),
-            ("2net", false),
-            ("a b", false),
-            ("../a", false),
-            ("é", false),
-            ("match", false),
-            ("proc-macro", false),
-        ] {
-            assert_eq!(crate_name(text).is_ok(), fits, "--crate-name {text}");
         }
         for (text, expected) in [("20,20", Some([20, 20])), ("20", None), ("0,8", None)] {
             assert_eq!(dim_head(text).ok(), expected, "--dim-head {text}");

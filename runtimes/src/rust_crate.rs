@@ -142,6 +142,8 @@ pub struct CrateSession<'a> {
     input: InputFact,
     outputs: Vec<InputFact>,
     children: &'a Children,
+    threads: usize,
+    isa: Option<String>,
     report: Option<Report>,
 }
 
@@ -174,8 +176,18 @@ impl<'a> CrateSession<'a> {
             input,
             outputs,
             children,
+            threads: THREADS,
+            isa: None,
             report: None,
         }
+    }
+
+    /// Computes on this many threads (without this on one), with this instruction set or the best
+    /// that there is.
+    pub fn on(&mut self, threads: usize, isa: Option<&str>) -> &mut Self {
+        self.threads = threads;
+        self.isa = isa.map(str::to_owned);
+        self
     }
 
     /// What the example said in the last run.
@@ -198,7 +210,10 @@ impl<'a> CrateSession<'a> {
         command
             .args([&input, &output])
             .args(["--runs", &runs.to_string()])
-            .env("EMOC_THREADS", THREADS.to_string());
+            .env("EMOC_THREADS", self.threads.to_string());
+        if let Some(isa) = &self.isa {
+            command.env("EMOC_ISA", isa);
+        }
         let ended = process::run(&mut command, RUN_PATIENCE, self.children)?;
         if !ended.status.success() {
             return Err(refused("the crate fails", &ended));
@@ -250,9 +265,8 @@ impl<'a> CrateSession<'a> {
 
 impl Session for CrateSession<'_> {
     fn threads(&self) -> usize {
-        self.report
-            .as_ref()
-            .map_or(THREADS, |report| report.threads)
+        let report = self.report.as_ref();
+        report.map_or(self.threads, |report| report.threads)
     }
 
     /// All images of the batch, one after the other in one process.

@@ -16,12 +16,13 @@ use crate::onnx::check_runtimes;
 
 /// Checks one case through everything.
 pub(crate) fn check(case: Case) {
+    let model = case.model();
     let Case {
         name,
-        model,
         input,
         outputs,
         blocks,
+        ..
     } = case;
     let graph = model
         .graph

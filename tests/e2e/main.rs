@@ -9,4 +9,5 @@ mod costs;
 mod digits;
 mod goldens;
 mod onnx;
+mod rust_crate;
 mod snapshots;

@@ -1,6 +1,10 @@
 //! Golden cases: a network, an input, and what the original PyTorch code computed.
 
-use std::{collections::BTreeMap, io::Read, path::Path};
+use std::{
+    collections::BTreeMap,
+    io::Read,
+    path::{Path, PathBuf},
+};
 
 use emoc_frontend::{
     Checkpoint, Choice, StateDict,
@@ -16,14 +20,21 @@ use crate::{Goldens, fixtures};
 pub struct Case {
     /// Says which fixture and input.
     pub name: String,
-    /// The network.
-    pub model: Model,
+    /// The network for a batch of this many images.
+    pub build: Box<dyn Fn(usize) -> Model>,
     /// Its input.
     pub input: Tensor,
     /// Golden values by output name.
     pub outputs: Vec<(String, Tensor)>,
     /// Golden values at the ends of blocks, by block name.
     pub blocks: Vec<(String, Tensor)>,
+}
+
+impl Case {
+    /// The network for the batch of the input.
+    pub fn model(&self) -> Model {
+        (self.build)(self.input.shape[0])
+    }
 }
 
 #[derive(Deserialize)]
@@ -65,7 +76,11 @@ fn seeded_index() -> BTreeMap<String, SeededRow> {
 pub fn seeded_case(name: &str) -> Case {
     let row = &seeded_index()[name];
     let variant = variant(&variant_name(&row.model)).expect("a known variant");
-    let model = emo2::seeded(variant, geometry(&row.input, row.window), 0).expect("a model");
+    let (input, window) = (row.input, row.window);
+    let build = move |batch| {
+        let geometry = geometry(&with_batch(&input, batch), window);
+        emo2::seeded(variant, geometry, 0).expect("a model")
+    };
     let file = fixtures().join(format!("seeded/{name}.logits.f32"));
     let bytes = std::fs::read(file).expect("golden logits");
     let floats = bytes
@@ -74,11 +89,29 @@ pub fn seeded_case(name: &str) -> Case {
     let logits = Tensor::from_f32(&[row.input[0], 1000], &floats.collect::<Vec<_>>());
     Case {
         name: name.to_string(),
-        model,
+        build: Box::new(build),
         input: Tensor::from_f32(&row.input, &seeded::values("input", &row.input, 0)),
         outputs: vec![("logits".into(), logits)],
         blocks: Vec::new(),
     }
+}
+
+/// `shape` with another outermost dimension.
+fn with_batch(shape: &[usize], batch: usize) -> Vec<usize> {
+    let mut shape = shape.to_vec();
+    shape[0] = batch;
+    shape
+}
+
+/// Builds a checkpoint's network for this input, window and any batch.
+fn checkpoint_builder(
+    path: PathBuf,
+    choice: Choice,
+    input: &[usize],
+    window: usize,
+) -> Box<dyn Fn(usize) -> Model> {
+    let input = input.to_vec();
+    Box::new(move |batch| checkpoint_model(&path, choice, &with_batch(&input, batch), window))
 }
 
 /// A checkpoint's network for this input and window, with the hints its file needs.
@@ -148,8 +181,8 @@ pub const TINY: &[TinyRow] = &[
 pub fn tiny_case(&(file, choice, input, window, infix): &TinyRow) -> Case {
     let goldens = Goldens::open(&fixtures().join("tiny_golden.safetensors"));
     let x = goldens.get(&format!("{input}.input"));
-    let model = checkpoint_model(&fixtures().join(file), choice, &x.shape, window);
-    let blocks = model.graph.block_outputs().into_iter();
+    let build = checkpoint_builder(fixtures().join(file), choice, &x.shape, window);
+    let blocks = build(x.shape[0]).graph.block_outputs().into_iter();
     let golden = |(name, _): (String, _)| {
         let tensor = goldens.find(&format!("{input}.{infix}{name}"))?;
         Some((name, tensor))
@@ -161,7 +194,7 @@ pub fn tiny_case(&(file, choice, input, window, infix): &TinyRow) -> Case {
             "logits".into(),
             goldens.get(&format!("{input}.{infix}logits")),
         )],
-        model,
+        build,
         input: x,
     }
 }
@@ -170,12 +203,8 @@ pub fn tiny_case(&(file, choice, input, window, infix): &TinyRow) -> Case {
 pub fn backbone_case() -> Case {
     let goldens = Goldens::open(&fixtures().join("tiny_golden.safetensors"));
     let input = goldens.get("in160x272.input");
-    let model = checkpoint_model(
-        &fixtures().join("tiny_mmdet.pth"),
-        Choice::Net,
-        &input.shape,
-        7,
-    );
+    let file = fixtures().join("tiny_mmdet.pth");
+    let build = checkpoint_builder(file, Choice::Net, &input.shape, 7);
     let stage = |n: usize| {
         (
             format!("stage{n}"),
@@ -186,7 +215,7 @@ pub fn backbone_case() -> Case {
         name: "tiny_mmdet.pth in160x272".into(),
         outputs: (1..=4).map(stage).collect(),
         blocks: Vec::new(),
-        model,
+        build,
         input,
     }
 }
@@ -196,12 +225,8 @@ pub fn segmentation_case() -> Case {
     let inputs = Goldens::open(&fixtures().join("tiny_golden.safetensors"));
     let goldens = Goldens::open(&fixtures().join("tiny_mmseg_golden.safetensors"));
     let input = inputs.get("in160x272.input");
-    let model = checkpoint_model(
-        &fixtures().join("tiny_mmseg.pth"),
-        Choice::Net,
-        &input.shape,
-        10,
-    );
+    let file = fixtures().join("tiny_mmseg.pth");
+    let build = checkpoint_builder(file, Choice::Net, &input.shape, 10);
     let stage = |n: usize| {
         let names = [format!("in160x272.stage{n}"), format!("stage{n}")];
         let tensor = names.iter().find_map(|name| goldens.find(name));
@@ -211,7 +236,7 @@ pub fn segmentation_case() -> Case {
         name: "tiny_mmseg.pth in160x272".into(),
         outputs: (1..=4).map(stage).collect(),
         blocks: Vec::new(),
-        model,
+        build,
         input,
     }
 }
@@ -237,7 +262,7 @@ pub fn large_case(
     let logits = goldens.get(&format!("{prefix}.{size}.w{window}.logits"));
     Case {
         name: format!("{file} {size} window {window}"),
-        model: checkpoint_model(&reference.join(file), Choice::Net, &input.shape, window),
+        build: checkpoint_builder(reference.join(file), Choice::Net, &input.shape, window),
         input,
         outputs: vec![("logits".into(), logits)],
         blocks: Vec::new(),
@@ -284,7 +309,7 @@ pub fn digits_cases(reference: &Path, choice: Choice, all: bool) -> Vec<Case> {
         }
         Case {
             name: format!("digits.pth {choice:?} batch {number}"),
-            model: checkpoint_model(&reference.join("digits.pth"), choice, &shape, 7),
+            build: checkpoint_builder(reference.join("digits.pth"), choice, &shape, 7),
             input: Tensor::from_f32(&shape, &input),
             outputs: vec![(
                 "logits".into(),

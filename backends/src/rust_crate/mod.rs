@@ -129,7 +129,10 @@ const KEYWORDS: &str = "abstract as async await become box break const continue 
                         try type typeof unsafe unsized use virtual where while yield";
 
 /// Refuses what cargo refuses, and what rustc warns of: crates have names in snake case.
-fn check_name(name: &str) -> Result<()> {
+///
+/// # Errors
+/// Such a name.
+pub fn check_name(name: &str) -> Result<()> {
     let starts = name.starts_with(|c: char| c.is_ascii_lowercase());
     let words = name.split(['-', '_']);
     let words = words.clone().all(|word| {
