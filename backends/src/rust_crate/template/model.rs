@@ -73,7 +73,7 @@ impl Local {
     }
 }
 
-/// Where a block's maps lie in the arena.
+/// Where a block's maps lie in the arena; 0 also stands for a map that the block has not.
 struct Memory {
     x: usize,
     normed: usize,
