@@ -6,6 +6,7 @@ use alloc::{vec, vec::Vec};
 pub type Output = Stages;
 
 /// Channels, height and width of each stage's result.
+#[rustfmt::skip]
 pub const STAGE_SHAPES: [[usize; 3]; @{count}] = [@{shapes}];
 
 /// The results of the stages, planes `[channels, height, width]`.
