@@ -55,6 +55,26 @@ fn the_same_graph_gives_the_same_bytes() {
     }
 }
 
+/// The file that people read first. Regenerate as the graphs' snapshots are.
+#[test]
+fn the_network_of_1m_reads_well() {
+    let printed = include_str!("../../../snapshots/emov2_1m_224.optimised.snap");
+    let (_, text) = printed.split_at(printed.find("graph ").expect("a graph"));
+    let graph = graph(&text.replace("[N, ", "[1, "));
+    let emitted = emit(&graph, &Options::default()).expect("a crate");
+    let mut files = emitted.files.into_iter();
+    let (_, model) = files
+        .find(|(path, _)| path == "src/model.rs")
+        .expect("a network");
+    insta::with_settings!({
+        snapshot_path => "../../../snapshots",
+        prepend_module_to_snapshot => false,
+        omit_expression => true,
+    }, {
+        insta::assert_snapshot!("emov2_1m_224.model.rs", String::from_utf8(model).expect("text"));
+    });
+}
+
 #[test]
 fn halves_take_half() {
     let graph = graph(&backbone("1", "2", RESULT));
