@@ -52,7 +52,8 @@ impl Simd for Portable {
 
     const REGISTER: usize = 4;
 
-    const TILE_ROWS: usize = 4;
+    // Eight registers of sums where a register holds four lanes, as on any x86-64.
+    const TILE_ROWS: usize = 2;
     const TILE_PANELS: usize = 1;
     const FUSED: bool = false;
 
