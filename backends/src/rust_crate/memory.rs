@@ -110,24 +110,27 @@ pub fn plan(network: &Network) -> Plan {
     );
     let stem = add(half.packed_len(network.stem.channels), 0, 1);
     let local = add(half.packed_len(network.local.channels), 1, 2);
-    // The steps: stem, local, then two for each stage (first block, others), then the head's.
+    // The steps: stem, local, then three for each stage (first block up to its projection, that
+    // projection, other blocks), then the head's. A first block's input is not needed any more
+    // when its result is written: at 112x112 that is a fifth of the arena.
     let mut maps = vec![local];
     let mut inside = Vec::new();
     for (index, stage) in network.stages.iter().enumerate() {
-        let step = 2 + 2 * index;
+        let step = 2 + 3 * index;
         let form = &stage.first.form;
         maps.push(add(
             form.output_map().packed_len(form.outputs),
-            step,
-            step + 2,
+            step + 1,
+            step + 3,
         ));
         let forms = [Some(form), stage.rest.first().map(|block| &block.form)];
         inside.push([0, 1].map(|which: usize| {
             let lens = forms[which].map_or([0; 5], inner);
-            lens.map(|len| add(len, step + which, step + which))
+            let (first, last) = [(step, step + 1), (step + 2, step + 2)][which];
+            lens.map(|len| add(len, first, last))
         }));
     }
-    let step = 2 + 2 * network.stages.len();
+    let step = 2 + 3 * network.stages.len();
     let head = network.head.as_ref().map(|head| head_lens(network, head));
     let head = head.unwrap_or_default();
     let head = [0, 1, 2].map(|at| add(head[at], step + at, step + at + 1));
