@@ -1,10 +1,14 @@
 //! Threads that wait for work.
+//!
+//! Each thread has a range of a run's tasks: it takes them from the front, and when it has none
+//! left takes from the back of others'. So a thread meets the same part of every map, run after
+//! run, in its own cache; what another core wrote costs much more to read.
 
 use std::{
     hint::spin_loop,
     sync::{
         Arc, Condvar, Mutex, MutexGuard, PoisonError, TryLockError,
-        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering},
     },
     thread::{self, JoinHandle},
     vec::Vec,
@@ -19,8 +23,10 @@ type Task<'a> = dyn Fn(usize, usize) + Sync + 'a;
 /// What the threads see of a run.
 #[derive(Debug)]
 struct Shared {
-    /// Number of the run (high half) and how many of its tasks are not claimed (low half).
-    ticket: AtomicU64,
+    /// Number of the run.
+    run: AtomicU32,
+    /// For each thread, the tasks of its range that are not claimed.
+    ranges: Vec<Range>,
     /// How many tasks of the run are done.
     done: AtomicUsize,
     /// Whether a task of the run panicked.
@@ -38,7 +44,6 @@ struct Shared {
 #[derive(Debug, Clone, Copy)]
 struct Job {
     task: *const Task<'static>,
-    tasks: usize,
 }
 
 // SAFETY: the pointer is to a `Sync` closure, and is followed only while its run lasts.
@@ -58,16 +63,14 @@ impl Pool {
     pub fn new(count: usize) -> Self {
         let nothing: &Task = &|_, _| {};
         let shared = Arc::new(Shared {
-            ticket: AtomicU64::new(0),
+            run: AtomicU32::new(0),
+            ranges: (0..=count).map(|_| Range::default()).collect(),
             done: AtomicUsize::new(0),
             panicked: AtomicBool::new(false),
             closing: AtomicBool::new(false),
             sleeping: Mutex::new(0),
             wake: Condvar::new(),
-            job: Mutex::new(Job {
-                task: nothing,
-                tasks: 0,
-            }),
+            job: Mutex::new(Job { task: nothing }),
         });
         let start = |number| {
             let shared = Arc::clone(&shared);
@@ -94,10 +97,10 @@ impl Pool {
                 return (0..tasks).for_each(|index| task(index, 0));
             }
         };
-        // More tasks than fit into half a ticket are run in parts.
+        // More tasks than a range can number are run in parts.
         let mut first = 0;
         while first < tasks {
-            let part = (tasks - first).min(u32::MAX as usize);
+            let part = (tasks - first).min(usize::from(u16::MAX));
             self.shared
                 .run(part, &|index, thread| task(first + index, thread));
             first += part;
@@ -121,12 +124,37 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-const fn number(ticket: u64) -> u32 {
-    (ticket >> 32) as u32
-}
+/// Tasks that are not claimed: number of the run (32 bits), first task, end (16 bits each). A line
+/// of the cache of its own, so that threads do not wait for each other's claims.
+#[derive(Debug, Default)]
+#[repr(align(64))]
+struct Range(AtomicU64);
 
-const fn unclaimed(ticket: u64) -> usize {
-    (ticket & u32::MAX as u64) as usize
+impl Range {
+    fn set(&self, run: u32, start: usize, end: usize) {
+        let packed = u64::from(run) << 32 | (start as u64) << 16 | end as u64;
+        self.0.store(packed, Ordering::Release);
+    }
+
+    /// Claims a task of this run: the first, or the last.
+    fn claim(&self, run: u32, first: bool) -> Option<usize> {
+        let parts = |packed: u64| (packed >> 16 & 0xFFFF, packed & 0xFFFF);
+        let claim = |packed: u64| {
+            let (start, end) = parts(packed);
+            let open = packed >> 32 == u64::from(run) && start < end;
+            open.then(|| {
+                if first {
+                    packed + (1 << 16)
+                } else {
+                    packed - 1
+                }
+            })
+        };
+        let order = (Ordering::AcqRel, Ordering::Acquire);
+        let packed = self.0.fetch_update(order.0, order.1, claim).ok()?;
+        let (start, end) = parts(packed);
+        Some(if first { start } else { end - 1 } as usize)
+    }
 }
 
 impl Shared {
@@ -135,16 +163,20 @@ impl Shared {
         // SAFETY: only the lifetime changes. The pointer is followed by whoever holds a claimed
         // task of this run, and this function returns after all of them are done.
         let erased = unsafe { std::mem::transmute::<*const Task, *const Task<'static>>(erased) };
-        *lock(&self.job) = Job {
-            task: erased,
-            tasks,
-        };
+        *lock(&self.job) = Job { task: erased };
         self.done.store(0, Ordering::Relaxed);
         self.panicked.store(false, Ordering::Relaxed);
-        let run = number(self.ticket.load(Ordering::Relaxed)).wrapping_add(1);
-        let ticket = u64::from(run) << 32 | tasks as u64;
-        self.ticket.store(ticket, Ordering::SeqCst);
-        // A thread that is about to sleep looks at the ticket under this lock.
+        let run = self.run.load(Ordering::Relaxed).wrapping_add(1);
+        let threads = self.ranges.len();
+        for (thread, range) in self.ranges.iter().enumerate() {
+            range.set(
+                run,
+                tasks * thread / threads,
+                tasks * (thread + 1) / threads,
+            );
+        }
+        self.run.store(run, Ordering::SeqCst);
+        // A thread that is about to sleep looks at the number under this lock.
         if *lock(&self.sleeping) > 0 {
             self.wake.notify_all();
         }
@@ -162,26 +194,23 @@ impl Shared {
     /// Does tasks of this run until all are claimed.
     fn work_on(&self, run: u32, thread: usize) {
         let mut job = None;
-        while let Some(left) = self.claim(run) {
+        while let Some(index) = self.claim(run, thread) {
             // The guard counts the task as done, and a panic as a panic, however it ends.
             let _guard = Claimed(self);
-            let Job { task, tasks } = *job.get_or_insert_with(|| *lock(&self.job));
+            let Job { task } = *job.get_or_insert_with(|| *lock(&self.job));
             // SAFETY: a task of the run is claimed and not done, so `Shared::run` has not
             // returned and its closure lives.
-            unsafe { (*task)(tasks - left, thread) };
+            unsafe { (*task)(index, thread) };
         }
     }
 
-    /// Claims a task: how many were left, this one included.
-    fn claim(&self, run: u32) -> Option<usize> {
-        let claim = |ticket| {
-            let open = number(ticket) == run && unclaimed(ticket) > 0;
-            open.then(|| ticket - 1)
-        };
-        let ticket = self
-            .ticket
-            .fetch_update(Ordering::AcqRel, Ordering::Acquire, claim);
-        ticket.ok().map(unclaimed)
+    /// Claims a task, of the thread's own range while there is one.
+    fn claim(&self, run: u32, thread: usize) -> Option<usize> {
+        let (before, own) = self.ranges.split_at(thread);
+        let (own, after) = own.split_first()?;
+        let mut others = after.iter().chain(before);
+        let own = own.claim(run, true);
+        own.or_else(|| others.find_map(|range| range.claim(run, false)))
     }
 
     fn work(&self, thread: usize) {
@@ -195,7 +224,7 @@ impl Shared {
     /// Waits for a run other than `seen`; none when the pool is going away.
     fn next(&self, seen: u32) -> Option<u32> {
         let look = || {
-            let run = number(self.ticket.load(Ordering::SeqCst));
+            let run = self.run.load(Ordering::SeqCst);
             (run != seen).then_some(run)
         };
         for _ in 0..LOOKS {
@@ -247,7 +276,7 @@ struct Finish<'a> {
 
 impl Drop for Finish<'_> {
     fn drop(&mut self) {
-        while self.shared.claim(self.run).is_some() {
+        while self.shared.claim(self.run, 0).is_some() {
             self.shared.done.fetch_add(1, Ordering::Relaxed);
         }
         let mut looks = 0;
