@@ -5,7 +5,7 @@ use emoc_ir::{
     ops::{Act, Attention, Conv2d, I2Rmb, Mixer as MixerOp, Op, WindowAttention},
 };
 use emoc_kernels::{
-    cpu::{LANES, Shape},
+    cpu::{LANES, Shape, Stem},
     pack::{self, Channels},
 };
 
@@ -84,6 +84,19 @@ pub struct Head {
     pub channels: usize,
     pub classes: usize,
     pub weights: usize,
+}
+
+impl Network {
+    /// The map after stage 0.
+    pub fn stem_map(&self) -> Shape {
+        Stem::output_shape(self.input)
+    }
+
+    /// The map after the last stage.
+    pub fn last_map(&self) -> Shape {
+        let last = self.stages.last();
+        last.map_or(self.stem_map(), |stage| stage.first.form.output_map())
+    }
 }
 
 impl Form {

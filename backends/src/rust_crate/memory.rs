@@ -104,10 +104,7 @@ pub fn plan(network: &Network) -> Plan {
         buffers.push(Buffer { len, first, last });
         buffers.len() - 1
     };
-    let half = Shape::new(
-        network.input.height.div_ceil(2),
-        network.input.width.div_ceil(2),
-    );
+    let half = network.stem_map();
     let stem = add(half.packed_len(network.stem.channels), 0, 1);
     let local = add(half.packed_len(network.local.channels), 1, 2);
     // The steps: stem, local, then three for each stage (first block up to its projection, that
@@ -166,10 +163,7 @@ pub fn plan(network: &Network) -> Plan {
 }
 
 fn head_lens(network: &Network, head: &Head) -> [usize; 3] {
-    let map = network
-        .stages
-        .last()
-        .map_or(network.input, |stage| stage.first.form.output_map());
+    let map = network.last_map();
     let channels = panels(head.channels) * LANES;
     [
         map.packed_len(head.channels),

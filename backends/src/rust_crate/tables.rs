@@ -181,10 +181,7 @@ fn stem(text: &mut String, network: &Network, plan: &Plan) {
         weights,
         ..
     } = &network.stem;
-    let half = Shape::new(
-        network.input.height.div_ceil(2),
-        network.input.width.div_ceil(2),
-    );
+    let half = network.stem_map();
     let bias = weights + panels(*channels) * 27 * LANES;
     let _ = write!(
         text,
@@ -344,10 +341,7 @@ fn head(text: &mut String, network: &Network, head: &Head, plan: &Plan) {
         classes,
         weights,
     } = head;
-    let map = network
-        .stages
-        .last()
-        .map_or(network.input, |stage| stage.first.form.output_map());
+    let map = network.last_map();
     let x = plan.stages.last().map_or(plan.local, |[first, _]| first.y);
     let mut next = *weights;
     let mut take = |len: usize| {
