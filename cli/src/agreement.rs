@@ -361,8 +361,7 @@ pub struct BlockTable {
 /// The reference of an artifact in float32.
 pub const FAITHFUL: &str = "the reference evaluator on the faithful graph, float32";
 /// The reference of an artifact whose weights were rounded.
-pub const ROUNDED: &str =
-    "the reference evaluator on the optimised graph with its weights rounded to float16, float32";
+pub const ROUNDED: &str = "the reference evaluator on the optimised graph with its weights rounded to float16 as the crate stores them, float32";
 
 /// What the manifest says about the check.
 pub fn record(rows: &[Row], reference: &'static str) -> CheckRecord {

@@ -6,10 +6,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use WeightsDtype::{F16, F32};
 use emoc_backends::rust_crate::{self, Options, WeightsDtype};
 use emoc_frontend::Choice;
 use emoc_ir::{
-    Graph, Verified, Weight,
+    Graph, Verified,
     reference::{Precision, Tensor, evaluate},
 };
 use emoc_passes::optimise;
@@ -25,9 +26,6 @@ use emoc_tests::{
     },
     full, max_abs_difference, reference_dir, spread, tolerance,
 };
-use half::f16;
-
-use WeightsDtype::{F16, F32};
 
 static CHILDREN: Children = Children::new();
 
@@ -162,7 +160,8 @@ impl Crates {
                 );
             }),
             F16 => {
-                let expected = by_image(&rounded(&graph), &case.input);
+                let expected = rust_crate::rounded(&graph, dtype);
+                let expected = by_image(&expected.expect("weights"), &case.input);
                 for (expected, actual) in expected.iter().zip(&outputs) {
                     assert_agrees(&what, expected, actual, tolerance(expected));
                 }
@@ -208,19 +207,6 @@ impl Moved {
             }
         }
     }
-}
-
-/// The graph with its weights as a float16 crate has them.
-fn rounded(graph: &Graph) -> Graph {
-    let mut rounded = graph.clone();
-    for (key, weight) in graph.weights.iter() {
-        let values = weight.values().expect("values");
-        let halves = values.iter().map(|&x| f16::from_f32(x).to_f32()).collect();
-        rounded
-            .weights
-            .insert(key, Weight::owned(&weight.dims(), halves));
-    }
-    rounded
 }
 
 /// The reference's outputs for a batch through a graph that takes one image.

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `lower.rs` | the graph as layers with packed weights |
 //! | `memory.rs` | the static memory plan |
+//! | `weights.rs` | how the weights are stored |
 //! | `tables.rs` | the network as tables of `model.rs` |
 //! | `sources.rs` | the kernels and the preprocessing, copied verbatim |
 //! | `template/` | everything else, with `@{placeholders}` |
@@ -15,9 +16,11 @@ mod tables;
 mod template;
 #[cfg(test)]
 mod tests;
+mod weights;
 
 use emoc_ir::{Diagnostic, Result, Verified, seeded};
-use half::f16;
+
+pub use weights::{WeightsDtype, rounded};
 
 use lower::Network;
 use template::Template;
@@ -36,16 +39,6 @@ pub struct Options {
     /// For the crate's own test: the seeded input `[1, 3, H, W]` (key `input`, seed 0), and the
     /// outputs that the reference gives for it.
     pub golden: Option<(Vec<f32>, Vec<Vec<f32>>)>,
-}
-
-/// How weights are stored.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum WeightsDtype {
-    /// As they are.
-    #[default]
-    F32,
-    /// Rounded to half precision, and widened when a model is made.
-    F16,
 }
 
 /// An emitted crate.
@@ -78,13 +71,17 @@ pub fn emit(graph: &Verified, options: &Options) -> Result<Emitted> {
     let network = lower::lower(graph)?;
     check_labels(&network, options.labels.as_deref())?;
     let plan = memory::plan(&network);
-    let weights = weights(&network, options.weights)?;
+    let weights = weights::stored(&network, options.weights)?;
     let weight_bytes = weights.len();
     let arena_bytes = 4 * plan.len;
     let mut template = Template::default();
     describe(&mut template, graph, &network, &name, options);
     template.set("arena_size", megabytes(arena_bytes));
     template.set("weight_size", megabytes(weight_bytes));
+    template.set(
+        "wide",
+        tables::grouped(network.wide_weights(options.weights)),
+    );
     tables::set(&mut template, &network, &plan);
 
     let mut files = text_files(&mut template, &network, options);
@@ -165,28 +162,6 @@ fn check_labels(network: &Network, labels: Option<&[String]>) -> Result<()> {
     }
 }
 
-/// The bytes of `weights.bin`.
-fn weights(network: &Network, dtype: WeightsDtype) -> Result<Vec<u8>> {
-    let weights = &network.weights;
-    match dtype {
-        WeightsDtype::F32 => Ok(weights.iter().flat_map(|x| x.to_le_bytes()).collect()),
-        WeightsDtype::F16 => {
-            let halves: Vec<_> = weights.iter().map(|&x| f16::from_f32(x)).collect();
-            match weights
-                .iter()
-                .zip(&halves)
-                .find(|(_, half)| !half.is_finite())
-            {
-                None => Ok(halves.iter().flat_map(|half| half.to_le_bytes()).collect()),
-                Some((x, _)) => Err(Diagnostic::input(format!(
-                    "a folded weight is {x}, which half precision cannot hold"
-                ))
-                .help("leave out --weights-dtype f16")),
-            }
-        }
-    }
-}
-
 /// The placeholders that say what the network is.
 fn describe(
     template: &mut Template,
@@ -211,7 +186,7 @@ fn describe(
     template.set("summary", summary);
     let dtype = match options.weights {
         WeightsDtype::F32 => "float32",
-        WeightsDtype::F16 => "half precision",
+        WeightsDtype::F16 => "half precision, the stem's in float32",
     };
     template.set("dtype", dtype);
     let rows = options.provenance.iter();

@@ -125,7 +125,7 @@ fn form_scratch(form: &Form) -> usize {
 }
 
 /// A number with its thousands apart.
-fn grouped(number: usize) -> String {
+pub fn grouped(number: usize) -> String {
     let digits = number.to_string();
     let mut text = String::new();
     for (index, digit) in digits.chars().enumerate() {

@@ -4,12 +4,11 @@ use emoc_backends::{
     onnx,
     rust_crate::{self, Emitted},
 };
-use emoc_ir::{Diagnostic, Graph, Kind, Result, Verified, Weight};
+use emoc_ir::{Diagnostic, Graph, Kind, Result, Verified};
 use emoc_runtimes::{
     Found, InputFact, NamedTensor, all_agree, compare_all,
     rust_crate::{Cargo, CrateSession, NAME},
 };
-use half::f16;
 
 use super::{Reference, Row, TOLERANCE, compare_onnx, measure};
 use crate::{
@@ -41,7 +40,10 @@ impl References {
         let faithful = Reference::evaluate(faithful, ui)?;
         let rounded = match dtype {
             WeightsDtype::F32 => None,
-            WeightsDtype::F16 => Some(faithful.of(&rounded(optimised)?, ui)?),
+            WeightsDtype::F16 => {
+                let graph = rust_crate::rounded(optimised, rust_crate::WeightsDtype::F16)?;
+                Some(faithful.of(&graph, ui)?)
+            }
         };
         Ok(Self { faithful, rounded })
     }
@@ -147,29 +149,4 @@ impl Reference {
             outputs: super::evaluate(graph, &self.input, &super::outputs(graph))?,
         })
     }
-}
-
-/// The graph with every weight rounded to float16, as it is stored.
-///
-/// # Errors
-/// A weight is beyond float16's range.
-fn rounded(graph: &Graph) -> Result<Graph> {
-    let mut rounded = graph.clone();
-    let weights = graph.weights.iter();
-    for (key, weight) in weights {
-        let values = weight.values()?;
-        let halves = values.iter().map(|&value| f16::from_f32(value).to_f32());
-        let halves: Vec<_> = halves.collect();
-        let beyond = |(half, value): (&f32, &f32)| !half.is_finite() && value.is_finite();
-        if halves.iter().zip(&*values).any(beyond) {
-            let message = "a weight is too large for float16, which ends at 65504";
-            return Err(Diagnostic::input(message)
-                .key(key)
-                .help("--weights-dtype f32 keeps it"));
-        }
-        rounded
-            .weights
-            .insert(key, Weight::owned(&weight.dims(), halves));
-    }
-    Ok(rounded)
 }

@@ -1,10 +1,14 @@
-//! The weights: stored as half-precision floats, widened once.
+//! The weights: those of the stem as they are, the others as half-precision floats that are
+//! widened once.
 
 use alloc::vec::Vec;
 
 use crate::{Line, kernels::LANES, model::WEIGHTS};
 
-static BYTES: &[u8; 2 * WEIGHTS] = include_bytes!("../weights.bin");
+/// Weights of the stem, which come first.
+const WIDE: usize = @{wide};
+
+static BYTES: &[u8; 4 * WIDE + 2 * (WEIGHTS - WIDE)] = include_bytes!("../weights.bin");
 
 /// The weights of the network.
 #[derive(Debug)]
@@ -13,11 +17,16 @@ pub(crate) struct Weights(Vec<Line>);
 impl Weights {
     /// Widens them.
     pub fn load() -> Self {
-        let (halves, _) = BYTES.as_chunks::<2>();
-        let (lines, _) = halves.as_chunks::<LANES>();
-        let widen =
-            |line: &[[u8; 2]; LANES]| Line(line.map(|half| widen(u16::from_le_bytes(half))));
-        Self(lines.iter().map(widen).collect())
+        let (wide, narrow) = BYTES.split_at(4 * WIDE);
+        let (wide, _) = wide.as_chunks::<4>();
+        let (narrow, _) = narrow.as_chunks::<2>();
+        let (wide, _) = wide.as_chunks::<LANES>();
+        let (narrow, _) = narrow.as_chunks::<LANES>();
+        let wide = wide.iter().map(|line| Line(line.map(f32::from_le_bytes)));
+        let narrow = narrow
+            .iter()
+            .map(|line| Line(line.map(|half| widen(u16::from_le_bytes(half)))));
+        Self(wide.chain(narrow).collect())
     }
 
     /// All of them.
