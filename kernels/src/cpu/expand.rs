@@ -1,8 +1,9 @@
 //! An expansion and the depthwise convolution of it in one go.
 //!
 //! The expanded map is the largest of a network (4.8 MB at 112x112 in the 5M variant) and lives
-//! for a moment only, so it is never written out: a task expands some rows of one or two panels into a buffer that
-//! fits into the cache, filters them, and keeps the rows that the next ones overlap with.
+//! for a moment only, so it is never written out: a task expands some rows of one or two panels
+//! into a buffer that fits into the cache, filters them, and keeps the rows that the next ones
+//! overlap with.
 
 use core::ops::Range;
 
@@ -21,6 +22,10 @@ pub struct Expansion {
 
 /// Panels of the expanded map that one task computes at most.
 const GROUP: usize = 2;
+
+/// Rows of the result that each thread must have for the map to be shared out by rows: fewer, and
+/// the rows that two neighbours both expand are too many.
+const SEGMENT_ROWS: usize = 12;
 
 /// Expanded values of one panel that a task keeps, unless fewer make no whole row of the result:
 /// two panels fit into the second-level cache of every CPU of the last ten years.
@@ -70,56 +75,71 @@ impl Expansion {
         assert_eq!(input.len(), shape.packed_len(self.expand.inputs));
         assert_eq!(output.len(), out.packed_len(self.local.channels));
         let threads = engine.threads.count();
+        // A thread has some rows of all panels, and finds them in its own cache when it projects
+        // them. Small maps are shared out by panels.
+        let segments = if out.height >= SEGMENT_ROWS * threads {
+            threads
+        } else {
+            1
+        };
         // Two panels share what is read of the input; single ones are shared out more evenly.
-        let group = if threads == 1 || count >= 16 * threads {
+        let group = if segments == threads || count >= 16 * threads {
             GROUP
         } else {
             1
         };
+        let groups = count.div_ceil(group);
         let output = Shared::new(output);
-        engine.run(count.div_ceil(group), scratch, |task, scratch| {
-            let panels = task * group..count.min((task + 1) * group);
-            let size = out.pixels() * LANES;
-            // SAFETY: no other task has these panels.
-            let output = unsafe { output.part(panels.start * size, panels.len() * size) };
+        engine.run(segments * groups, scratch, |task, scratch| {
+            let (segment, first) = (task / groups, task % groups * group);
+            let edge = |segment| out.height * segment / segments;
             let task = Task {
                 layer: self,
                 engine,
                 input,
                 shape,
-                panels,
+                output: &output,
+                panels: first..count.min(first + group),
+                rows: edge(segment)..edge(segment + 1),
             };
-            task.compute(output, scratch);
+            // SAFETY: no other task has these rows of these panels.
+            unsafe { task.compute(scratch) };
         });
     }
 }
 
-/// Some panels of the result.
+/// Some rows of some panels of the result.
 struct Task<'a> {
     layer: &'a Expansion,
     engine: &'a Engine<'a>,
     input: &'a [f32],
     shape: Shape,
+    /// The whole result.
+    output: &'a Shared<'a>,
     panels: Range<usize>,
+    rows: Range<usize>,
 }
 
 impl Task<'_> {
-    /// Computes them into `output`, `[panels][pixels][16]`.
-    fn compute(&self, output: &mut [f32], buffer: &mut [f32]) {
+    /// Computes them.
+    ///
+    /// # Safety
+    /// Nobody else uses these rows of these panels of the result meanwhile.
+    unsafe fn compute(&self, buffer: &mut [f32]) {
         let Self { layer, shape, .. } = *self;
-        let out = layer.local.output_shape(shape);
         let band = layer.band(shape);
         // Rows of the expanded map that the buffer holds.
         let mut held = 0..0;
-        for start in (0..out.height).step_by(band) {
-            let rows = start..out.height.min(start + band);
+        for start in self.rows.clone().step_by(band) {
+            let rows = start..self.rows.end.min(start + band);
             let (_, first) = layer.local.inside(rows.start, shape.height);
             let (taps, last) = layer.local.inside(rows.end - 1, shape.height);
             let needed = first..last + taps.len();
             let kept = self.keep(&held, needed.start, buffer);
             self.expand(kept..needed.end, needed.start, buffer);
             held = needed;
-            self.filter(rows, &held, output, buffer);
+            // SAFETY: they are among the task's rows.
+            unsafe { self.filter(rows, &held, buffer) };
         }
     }
 
@@ -165,13 +185,17 @@ impl Task<'_> {
     }
 
     /// Filters the expanded rows that are held into these rows of the result.
-    fn filter(&self, rows: Range<usize>, held: &Range<usize>, output: &mut [f32], buffer: &[f32]) {
+    ///
+    /// # Safety
+    /// Nobody else uses them meanwhile.
+    unsafe fn filter(&self, rows: Range<usize>, held: &Range<usize>, buffer: &[f32]) {
         let local = &self.layer.local;
         let out = local.output_shape(self.shape);
         let taps = local.kernel * local.kernel * LANES;
         let buffers = buffer.chunks_exact(self.stride());
-        let outputs = output.chunks_exact_mut(out.pixels() * LANES);
-        for (panel, (buffer, output)) in self.panels.clone().zip(buffers.zip(outputs)) {
+        for (panel, buffer) in self.panels.clone().zip(buffers) {
+            let start = (panel * out.height + rows.start) * out.width * LANES;
+            let len = rows.len() * out.width * LANES;
             self.engine.isa.dispatch(depthwise::Rows {
                 layer: local,
                 weight: self.engine.weights(local.weight + panel * taps, taps),
@@ -179,7 +203,8 @@ impl Task<'_> {
                 input: &buffer[..held.len() * self.shape.width * LANES],
                 first_row: held.start,
                 shape: self.shape,
-                output: &mut output[rows.start * out.width * LANES..rows.end * out.width * LANES],
+                // SAFETY: rows of a panel of the task, which nobody else uses.
+                output: unsafe { self.output.part(start, len) },
                 rows: rows.clone(),
             });
         }

@@ -105,3 +105,10 @@ fn maps_larger_than_the_buffer() {
     check([3, 16], [20, 700], 5, 1);
     check([3, 16], [9, 1500], 3, 2);
 }
+
+#[test]
+fn maps_shared_out_by_rows() {
+    for (kernel, stride) in [(3, 2), (5, 1), (5, 2), (7, 1)] {
+        check([6, 50], [37 * stride + 1, 11], kernel, stride);
+    }
+}
