@@ -177,6 +177,7 @@ impl Task<'_> {
             output: buffer[(rows.start - first) * width * LANES..].as_mut_ptr(),
             output_stride: stride,
             add: false,
+            ahead: false,
         };
         assert!(buffer.len() >= self.panels.len() * stride);
         assert!((rows.end - first) * width * LANES <= stride);

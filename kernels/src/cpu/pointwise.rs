@@ -23,8 +23,14 @@ pub struct Pointwise {
     pub bias: usize,
 }
 
-/// Pixels of a task: their input stays in cache while the panels of the result are walked.
+/// Pixels of a task at most: their input stays in cache while the panels of the result are walked.
 const CHUNK: usize = 112;
+
+/// Tasks of every thread, at least, that may be shared out unevenly.
+const UNEVEN: usize = 8;
+
+/// Pixels of a task are a multiple of this: the rows of the largest tile of all instruction sets.
+const TILE: usize = 14;
 
 /// Output panels of a task: two share every broadcast where there are registers enough.
 const GROUP: usize = 2;
@@ -52,26 +58,28 @@ impl Pointwise {
         assert_eq!(input.len(), panels(self.inputs) * pixels * LANES);
         assert_eq!(output.len(), panels(self.outputs) * pixels * LANES);
         let groups = panels(self.outputs).div_ceil(GROUP);
-        let chunks = pixels.div_ceil(CHUNK);
+        let chunk = chunk(groups, pixels, engine.threads.count());
+        let chunks = pixels.div_ceil(chunk);
         let pixels_first = self.inputs * panels(self.outputs) * LANES > RESIDENT;
         let output = Shared::new(output);
         engine.run(groups * chunks, &mut [], |task, _| {
-            let (group, chunk) = match pixels_first {
+            let (group, index) = match pixels_first {
                 true => (task / chunks, task % chunks),
                 false => (task % groups, task / groups),
             };
-            let (panel, pixel) = (group * GROUP, chunk * CHUNK);
+            let (panel, pixel) = (group * GROUP, index * chunk);
             let tiles = Tiles {
                 layer: self,
                 engine,
                 panels: panel..panels(self.outputs).min(panel + GROUP),
-                pixels: CHUNK.min(pixels - pixel),
+                pixels: chunk.min(pixels - pixel),
                 input: &input[pixel * LANES..],
                 input_stride: pixels * LANES,
                 // SAFETY: inside the map, whose length was checked.
                 output: unsafe { output.as_mut_ptr().add((panel * pixels + pixel) * LANES) },
                 output_stride: pixels * LANES,
                 add,
+                ahead: pixels_first,
             };
             // SAFETY: no other task has these panels of these pixels.
             unsafe { tiles.compute() };
@@ -97,6 +105,9 @@ pub(super) struct Tiles<'a> {
     pub output_stride: usize,
     /// Whether the sums start from what `output` holds.
     pub add: bool,
+    /// Whether a tile asks for its pixels of the next panel of the input beforehand. Worth it
+    /// where the input may lie in another core's cache.
+    pub ahead: bool,
 }
 
 impl Tiles<'_> {
@@ -207,6 +218,12 @@ impl Tiles<'_> {
             let mut left = depth.len();
             while left > 0 {
                 let depth = left.min(LANES);
+                let next = input.wrapping_add(self.input_stride);
+                if self.ahead && left > depth {
+                    for row in 0..R {
+                        simd.prefetch(next.wrapping_add(row * LANES));
+                    }
+                }
                 for channel in 0..depth {
                     let weights = weights.map(|start| simd.load(start.add(channel * LANES)));
                     for (row, sums) in sums.iter_mut().enumerate() {
@@ -217,7 +234,7 @@ impl Tiles<'_> {
                     }
                 }
                 weights = weights.map(|start| start.wrapping_add(LANES * LANES));
-                input = input.wrapping_add(self.input_stride);
+                input = next;
                 left -= depth;
             }
             for (row, sums) in sums.iter().enumerate() {
@@ -248,6 +265,15 @@ impl Kernel for Tiles<'_> {
             }
         }
     }
+}
+
+/// Pixels of a task. Few tasks that no two threads could share evenly are cut into more.
+fn chunk(groups: usize, pixels: usize, threads: usize) -> usize {
+    let chunks = pixels.div_ceil(CHUNK).max(1);
+    let tasks = groups * chunks;
+    let even = tasks.is_multiple_of(threads) || tasks >= UNEVEN * threads;
+    let chunks = if even { chunks } else { chunks * threads };
+    pixels.div_ceil(chunks).next_multiple_of(TILE).max(TILE)
 }
 
 /// Rows of the next tile when `left` pixels are left: the largest that fits, and near the end

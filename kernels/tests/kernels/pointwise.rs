@@ -115,6 +115,14 @@ fn weights_that_leave_the_cache_are_walked_once() {
 }
 
 #[test]
+fn few_tasks_are_cut_into_even_ones() {
+    // Two panels a task: one to five tasks before.
+    for (outputs, height) in [(32, 7), (64, 7), (144, 7), (144, 16), (16, 1)] {
+        check(Channels::plain(640), outputs, height, 7, Act::None);
+    }
+}
+
+#[test]
 fn heads_are_padded() {
     check(Channels::heads(3, 12), 20, 4, 4, Act::None);
     check(Channels::heads(2, 20), 20, 4, 4, Act::Gelu);

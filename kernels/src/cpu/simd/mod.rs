@@ -60,6 +60,10 @@ pub trait Simd: Copy {
     /// # Safety
     /// `p` is valid for writing sixteen values.
     unsafe fn store(self, p: *mut f32, v: Self::V);
+    /// Asks for the line of the cache that `p` points into, where the instruction set can; `p`
+    /// may be any pointer.
+    #[inline(always)]
+    fn prefetch(self, _p: *const f32) {}
     /// `a + b`.
     fn add(self, a: Self::V, b: Self::V) -> Self::V;
     /// `a - b`.

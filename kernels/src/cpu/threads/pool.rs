@@ -6,17 +6,18 @@
 
 use std::{
     hint::spin_loop,
+    ptr,
     sync::{
         Arc, Condvar, Mutex, MutexGuard, PoisonError, TryLockError,
-        atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering},
     },
     thread::{self, JoinHandle},
     vec::Vec,
 };
 
-/// How often a thread looks for work before it sleeps: some 20 microseconds, the time that one
-/// kernel takes between two that share work.
-const LOOKS: u32 = 1000;
+/// How often a thread looks for work before it sleeps: some 50 microseconds, more than it waits for
+/// others' last tasks and for a kernel between that shares no work. Waking it takes as long.
+const LOOKS: u32 = 2500;
 
 type Task<'a> = dyn Fn(usize, usize) + Sync + 'a;
 
@@ -24,11 +25,11 @@ type Task<'a> = dyn Fn(usize, usize) + Sync + 'a;
 #[derive(Debug)]
 struct Shared {
     /// Number of the run.
-    run: AtomicU32,
+    run: Line<AtomicU32>,
     /// For each thread, the tasks of its range that are not claimed.
-    ranges: Vec<Range>,
+    ranges: Vec<Line<Range>>,
     /// How many tasks of the run are done.
-    done: AtomicUsize,
+    done: Line<AtomicUsize>,
     /// Whether a task of the run panicked.
     panicked: AtomicBool,
     /// Whether the pool is going away.
@@ -37,17 +38,15 @@ struct Shared {
     sleeping: Mutex<usize>,
     /// Wakes them.
     wake: Condvar,
-    /// The run's task; written between runs only.
-    job: Mutex<Job>,
+    /// The run's task; written between runs only, followed only while its run lasts.
+    task: AtomicPtr<&'static Task<'static>>,
 }
 
-#[derive(Debug, Clone, Copy)]
-struct Job {
-    task: *const Task<'static>,
-}
-
-// SAFETY: the pointer is to a `Sync` closure, and is followed only while its run lasts.
-unsafe impl Send for Job {}
+/// What has a line of the cache of its own (and the neighbour that is fetched with it), so that
+/// threads do not wait for each other's writes to what lies beside it.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+struct Line<T>(T);
 
 /// Some waiting threads.
 #[derive(Debug)]
@@ -61,16 +60,15 @@ pub(super) struct Pool {
 impl Pool {
     /// As many threads as the system gives, at most `count`.
     pub fn new(count: usize) -> Self {
-        let nothing: &Task = &|_, _| {};
         let shared = Arc::new(Shared {
-            run: AtomicU32::new(0),
-            ranges: (0..=count).map(|_| Range::default()).collect(),
-            done: AtomicUsize::new(0),
+            run: Line::default(),
+            ranges: (0..=count).map(|_| Line::default()).collect(),
+            done: Line::default(),
             panicked: AtomicBool::new(false),
             closing: AtomicBool::new(false),
             sleeping: Mutex::new(0),
             wake: Condvar::new(),
-            job: Mutex::new(Job { task: nothing }),
+            task: AtomicPtr::new(ptr::null_mut()),
         });
         let start = |number| {
             let shared = Arc::clone(&shared);
@@ -124,10 +122,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Tasks that are not claimed: number of the run (32 bits), first task, end (16 bits each). A line
-/// of the cache of its own, so that threads do not wait for each other's claims.
+/// Tasks that are not claimed: number of the run (32 bits), first task, end (16 bits each).
 #[derive(Debug, Default)]
-#[repr(align(64))]
 struct Range(AtomicU64);
 
 impl Range {
@@ -159,23 +155,22 @@ impl Range {
 
 impl Shared {
     fn run(&self, tasks: usize, task: &Task) {
-        let erased: *const Task = task;
-        // SAFETY: only the lifetime changes. The pointer is followed by whoever holds a claimed
-        // task of this run, and this function returns after all of them are done.
-        let erased = unsafe { std::mem::transmute::<*const Task, *const Task<'static>>(erased) };
-        *lock(&self.job) = Job { task: erased };
-        self.done.store(0, Ordering::Relaxed);
+        // The pointer is followed by whoever holds a claimed task of this run, and this function
+        // returns after all of them are done.
+        self.task
+            .store((&raw const task).cast_mut().cast(), Ordering::Relaxed);
+        self.done.0.store(0, Ordering::Relaxed);
         self.panicked.store(false, Ordering::Relaxed);
-        let run = self.run.load(Ordering::Relaxed).wrapping_add(1);
+        let run = self.run.0.load(Ordering::Relaxed).wrapping_add(1);
         let threads = self.ranges.len();
         for (thread, range) in self.ranges.iter().enumerate() {
-            range.set(
+            range.0.set(
                 run,
                 tasks * thread / threads,
                 tasks * (thread + 1) / threads,
             );
         }
-        self.run.store(run, Ordering::SeqCst);
+        self.run.0.store(run, Ordering::SeqCst);
         // A thread that is about to sleep looks at the number under this lock.
         if *lock(&self.sleeping) > 0 {
             self.wake.notify_all();
@@ -193,14 +188,17 @@ impl Shared {
 
     /// Does tasks of this run until all are claimed.
     fn work_on(&self, run: u32, thread: usize) {
-        let mut job = None;
+        // The guard counts the tasks as done, and a panic as a panic, however this ends.
+        let mut claimed = Claimed {
+            shared: self,
+            tasks: 0,
+        };
         while let Some(index) = self.claim(run, thread) {
-            // The guard counts the task as done, and a panic as a panic, however it ends.
-            let _guard = Claimed(self);
-            let Job { task } = *job.get_or_insert_with(|| *lock(&self.job));
-            // SAFETY: a task of the run is claimed and not done, so `Shared::run` has not
-            // returned and its closure lives.
-            unsafe { (*task)(index, thread) };
+            claimed.tasks += 1;
+            // SAFETY: a task of the run is claimed and not counted as done, so `Shared::run` has
+            // not returned: the reference that it stored before anything could be claimed is
+            // there, and so is the closure.
+            unsafe { (*self.task.load(Ordering::Relaxed))(index, thread) };
         }
     }
 
@@ -209,8 +207,8 @@ impl Shared {
         let (before, own) = self.ranges.split_at(thread);
         let (own, after) = own.split_first()?;
         let mut others = after.iter().chain(before);
-        let own = own.claim(run, true);
-        own.or_else(|| others.find_map(|range| range.claim(run, false)))
+        let own = own.0.claim(run, true);
+        own.or_else(|| others.find_map(|range| range.0.claim(run, false)))
     }
 
     fn work(&self, thread: usize) {
@@ -224,7 +222,7 @@ impl Shared {
     /// Waits for a run other than `seen`; none when the pool is going away.
     fn next(&self, seen: u32) -> Option<u32> {
         let look = || {
-            let run = self.run.load(Ordering::SeqCst);
+            let run = self.run.0.load(Ordering::SeqCst);
             (run != seen).then_some(run)
         };
         for _ in 0..LOOKS {
@@ -255,15 +253,20 @@ impl Shared {
     }
 }
 
-/// A task that was claimed and is not done.
-struct Claimed<'a>(&'a Shared);
+/// Tasks that were claimed by a thread and are not counted as done.
+struct Claimed<'a> {
+    shared: &'a Shared,
+    tasks: usize,
+}
 
 impl Drop for Claimed<'_> {
     fn drop(&mut self) {
         if thread::panicking() {
-            self.0.panicked.store(true, Ordering::Relaxed);
+            self.shared.panicked.store(true, Ordering::Relaxed);
         }
-        self.0.done.fetch_add(1, Ordering::Release);
+        if self.tasks > 0 {
+            self.shared.done.0.fetch_add(self.tasks, Ordering::Release);
+        }
     }
 }
 
@@ -277,10 +280,10 @@ struct Finish<'a> {
 impl Drop for Finish<'_> {
     fn drop(&mut self) {
         while self.shared.claim(self.run, 0).is_some() {
-            self.shared.done.fetch_add(1, Ordering::Relaxed);
+            self.shared.done.0.fetch_add(1, Ordering::Relaxed);
         }
         let mut looks = 0;
-        while self.shared.done.load(Ordering::Acquire) < self.tasks {
+        while self.shared.done.0.load(Ordering::Acquire) < self.tasks {
             looks += 1;
             match looks < LOOKS {
                 true => spin_loop(),
