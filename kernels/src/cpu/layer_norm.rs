@@ -1,8 +1,8 @@
-//! LayerNorm over the channels of every pixel.
+//! LayerNorm over the channels of every pixel, alone or with what follows it in a block.
 
 use core::ops::Range;
 
-use super::{Engine, LANES, Shape, engine::Shared, isa::Kernel, panels, simd::Simd};
+use super::{Act, Engine, LANES, Shape, engine::Shared, isa::Kernel, panels, simd::Simd};
 
 /// Pixels of a task.
 const TASK: usize = 4 * BLOCK;
@@ -59,18 +59,70 @@ impl LayerNorm {
         };
         let (weight, bias) = (parameters(self.weight), parameters(self.bias));
         let output = &Shared::new(output);
-        let pixels = shape.pixels();
-        engine.run(pixels.div_ceil(TASK), &mut [], |task, _| {
-            engine.isa.dispatch(Pixels {
-                layer: *self,
+        tasks(engine, shape, |pixels| Pixels {
+            layer: *self,
+            heads: 1,
+            weight,
+            bias,
+            input: Some(input),
+            shape,
+            output,
+            padded,
+            pixels,
+        });
+    }
+}
+
+/// Runs a kernel for all pixels of a map, some at a time.
+fn tasks<K: Kernel>(engine: &Engine, shape: Shape, kernel: impl Fn(Range<usize>) -> K + Sync) {
+    let pixels = shape.pixels();
+    engine.run(pixels.div_ceil(TASK), &mut [], |task, _| {
+        let pixels = task * TASK..pixels.min((task + 1) * TASK);
+        engine.isa.dispatch(kernel(pixels));
+    });
+}
+
+/// What the segmentation backbone has after a depthwise convolution: a norm over all channels of
+/// all heads, then an activation, then a sum.
+#[derive(Debug, Clone, Copy)]
+pub struct LocalNorm {
+    /// The norm. Its channels are those of one head, and its parameters `[heads][panels][16]`.
+    pub norm: LayerNorm,
+    /// Heads, each padded to whole panels; 1 for a map that is not of an attention.
+    pub heads: usize,
+    /// Applied to the normalised map.
+    pub act: Act,
+}
+
+impl LocalNorm {
+    /// Normalises the packed `map` of `shape` in place, activates it and adds `skip` to it.
+    ///
+    /// # Panics
+    /// When a map has not the length that heads, channels and shape give.
+    pub fn run(&self, engine: &Engine, map: &mut [f32], shape: Shape, skip: Option<&[f32]>) {
+        let Self { norm, heads, act } = *self;
+        let len = heads * shape.packed_len(norm.channels);
+        assert_eq!(map.len(), len);
+        assert!(skip.is_none_or(|skip| skip.len() == len));
+        let parameters = |offset: Option<usize>| {
+            offset.map(|offset| engine.weights(offset, heads * panels(norm.channels) * LANES))
+        };
+        let (weight, bias) = (parameters(norm.weight), parameters(norm.bias));
+        let output = &Shared::new(map);
+        tasks(engine, shape, |pixels| Activated {
+            pixels: Pixels {
+                layer: norm,
+                heads,
                 weight,
                 bias,
-                input,
+                input: None,
                 shape,
                 output,
-                padded,
-                pixels: task * TASK..pixels.min((task + 1) * TASK),
-            });
+                padded: shape,
+                pixels,
+            },
+            act,
+            skip,
         });
     }
 }
@@ -89,9 +141,12 @@ fn clear(map: &mut [f32], shape: Shape, padded: Shape) {
 /// [`LayerNorm`] of some pixels, whole and padded maps as in [`LayerNorm::run`].
 struct Pixels<'a> {
     layer: LayerNorm,
+    /// How often the layer's channels are there, each time in panels of their own.
+    heads: usize,
     weight: Option<&'a [f32]>,
     bias: Option<&'a [f32]>,
-    input: &'a [f32],
+    /// None where the output is the input too.
+    input: Option<&'a [f32]>,
     shape: Shape,
     output: &'a Shared<'a>,
     padded: Shape,
@@ -112,28 +167,100 @@ impl Kernel for Pixels<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
         let tail = self.tail(simd);
-        for first in self.pixels.clone().step_by(BLOCK) {
-            let end = self.pixels.end.min(first + BLOCK);
+        for block in self.blocks() {
             // SAFETY: the pixels of the task are in the map, whose length `LayerNorm::run` made
             // sure of, and are those of no other task.
+            unsafe { self.block(simd, block, tail) };
+        }
+    }
+}
+
+/// [`LocalNorm`] of some pixels.
+struct Activated<'a> {
+    pixels: Pixels<'a>,
+    act: Act,
+    skip: Option<&'a [f32]>,
+}
+
+impl Kernel for Activated<'_> {
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) {
+        let Self { pixels, act, skip } = self;
+        let tail = pixels.tail(simd);
+        for block in pixels.blocks() {
+            // SAFETY: the pixels of the task are in the map, whose length and whose skip's
+            // `LocalNorm::run` made sure of, and are those of no other task.
             unsafe {
-                let moments = self.moments(simd, first..end, tail);
-                for pixel in first..end {
-                    self.normalise(simd, pixel, &moments, pixel - first, tail);
+                pixels.block(simd, block.clone(), tail);
+                for panel in 0..pixels.panels() {
+                    let start = (panel * pixels.shape.pixels() + block.start) * LANES;
+                    let values = pixels.output.as_mut_ptr().add(start);
+                    act.over(simd, values, block.len());
+                    if let Some(skip) = skip {
+                        add(simd, values, skip.as_ptr().add(start), block.len());
+                    }
                 }
             }
         }
     }
 }
 
+/// Adds some vectors to others.
+///
+/// # Safety
+/// There are as many at `values`, used by nobody else, and at `skip`.
+#[inline(always)]
+unsafe fn add<S: Simd>(simd: S, values: *mut f32, skip: *const f32, vectors: usize) {
+    for start in (0..vectors * LANES).step_by(LANES) {
+        // SAFETY: the caller vouches for the vectors.
+        unsafe {
+            let (value, skip) = (simd.load(values.add(start)), simd.load(skip.add(start)));
+            simd.store(values.add(start), simd.add(value, skip));
+        }
+    }
+}
+
 impl Pixels<'_> {
+    /// The pixels in blocks.
+    #[inline(always)]
+    fn blocks(&self) -> impl Iterator<Item = Range<usize>> + use<> {
+        let Range { start, end } = self.pixels;
+        let block = move |first: usize| first..end.min(first + BLOCK);
+        (start..end).step_by(BLOCK).map(block)
+    }
+
+    /// Normalises the pixels of a block.
+    ///
+    /// # Safety
+    /// All panels of input and output hold the pixels, and nobody else uses them in the output.
+    #[inline(always)]
+    unsafe fn block<S: Simd>(&self, simd: S, pixels: Range<usize>, tail: S::V) {
+        // SAFETY: the caller's word.
+        unsafe {
+            let moments = self.moments(simd, pixels.clone(), tail);
+            for pixel in pixels.clone() {
+                self.normalise(simd, pixel, &moments, pixel - pixels.start, tail);
+            }
+        }
+    }
+
+    /// Panels of the map.
+    #[inline(always)]
+    fn panels(&self) -> usize {
+        self.heads * panels(self.layer.channels)
+    }
+
     /// Where the first panel of a pixel is read; a panel has `shape.pixels()` vectors.
     #[inline(always)]
     fn start(&self, pixel: usize) -> *const f32 {
-        self.input.as_ptr().wrapping_add(pixel * LANES)
+        let input = match self.input {
+            Some(input) => input.as_ptr(),
+            None => self.output.as_mut_ptr(),
+        };
+        input.wrapping_add(pixel * LANES)
     }
 
-    /// One in the lanes of the last panel that are channels, zero beyond.
+    /// One in the lanes of a head's last panel that are channels, zero beyond.
     #[inline(always)]
     fn tail<S: Simd>(&self, simd: S) -> S::V {
         let mut tail = [0.0; LANES];
@@ -146,7 +273,12 @@ impl Pixels<'_> {
     /// One in the lanes of `panel` that are channels, zero beyond.
     #[inline(always)]
     fn used<S: Simd>(&self, simd: S, panel: usize, tail: S::V) -> S::V {
-        match panel + 1 == panels(self.layer.channels) {
+        let panels = panels(self.layer.channels);
+        let last = match self.heads {
+            1 => panel + 1 == panels,
+            _ => (panel + 1).is_multiple_of(panels),
+        };
+        match last {
             true => tail,
             false => simd.splat(1.0),
         }
@@ -175,7 +307,7 @@ impl Pixels<'_> {
                 let sums = &mut sums[first..first + GROUP];
                 sums.copy_from_slice(&self.sums(simd, group(first)));
             }
-            let channels = simd.splat(self.layer.channels as f32);
+            let channels = simd.splat((self.heads * self.layer.channels) as f32);
             let minus_mean = simd.div(
                 simd.load(sums.as_ptr()),
                 simd.sub(simd.splat(0.0), channels),
@@ -207,7 +339,7 @@ impl Pixels<'_> {
     unsafe fn sums<S: Simd>(&self, simd: S, starts: [*const f32; GROUP]) -> [f32; GROUP] {
         let stride = self.shape.pixels() * LANES;
         let mut sums = [simd.splat(0.0); GROUP];
-        for panel in 0..panels(self.layer.channels) {
+        for panel in 0..self.panels() {
             for (sum, start) in sums.iter_mut().zip(starts) {
                 // SAFETY: the caller vouches for the pixels.
                 *sum = simd.add(*sum, unsafe { simd.load(start.add(panel * stride)) });
@@ -232,7 +364,7 @@ impl Pixels<'_> {
         let stride = self.shape.pixels() * LANES;
         let mut sums = [simd.splat(0.0); GROUP];
         let mut squares = sums;
-        for panel in 0..panels(self.layer.channels) {
+        for panel in 0..self.panels() {
             let used = self.used(simd, panel, tail);
             for i in 0..GROUP {
                 // SAFETY: the caller vouches for the pixels.
@@ -269,7 +401,7 @@ impl Pixels<'_> {
         let minus_mean = simd.splat(moments.minus_mean[index]);
         let scale = simd.splat(moments.scale[index]);
         let offset = simd.splat(moments.offset[index]);
-        for panel in 0..panels(self.layer.channels) {
+        for panel in 0..self.panels() {
             let used = self.used(simd, panel, tail);
             // SAFETY: the caller vouches for the pixel, `LayerNorm::run` for the parameters.
             unsafe {

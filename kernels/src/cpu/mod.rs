@@ -38,7 +38,7 @@ pub use engine::Engine;
 pub use expand::Expansion;
 pub use head::{average_pool, unpack};
 pub use isa::Isa;
-pub use layer_norm::LayerNorm;
+pub use layer_norm::{LayerNorm, LocalNorm};
 pub use map::{LANES, Shape, panels};
 pub use math::{Act, exponentials};
 pub use pointwise::Pointwise;

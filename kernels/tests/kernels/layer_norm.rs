@@ -1,7 +1,7 @@
 //! Tests of `cpu/layer_norm.rs`.
 
 use emoc_kernels::{
-    cpu::{Engine, Isa, LANES, LayerNorm, Shape, Threads, panels},
+    cpu::{Act, Engine, Isa, LANES, LayerNorm, LocalNorm, Shape, Threads, panels},
     pack::{self, Channels},
 };
 
@@ -189,4 +189,88 @@ fn nan_stays_in_its_pixel() {
             );
         }
     }
+}
+
+/// `heads` heads of `size` channels each, normalised together, activated, and added to the input
+/// if they `skip`.
+fn check_local(heads: usize, size: usize, [height, width]: [usize; 2], act: Act, skip: bool) {
+    let count = heads * size;
+    let ty = format!("f32[1, {count}, {height}, {width}]");
+    let (activated, act_node) = match act {
+        Act::None => ("norm", String::new()),
+        Act::Silu => ("act", format!("  %act = silu(%norm) : {ty}\n")),
+        Act::Gelu => ("act", format!("  %act = gelu(%norm) : {ty}\n")),
+    };
+    let (result, sum) = match skip {
+        true => (
+            "sum",
+            format!("  %sum = add(%{activated}, %input) : {ty}\n"),
+        ),
+        false => (activated, String::new()),
+    };
+    let graph = support::graph(&format!(
+        "graph local_norm {{
+  %input = input : {ty}
+  %norm = layer_norm(%input) [weight, bias] eps=1e-6 : {ty}
+{act_node}{sum}  return out = %{result}
+}}
+weights {{
+  @norm.weight : f32[{count}]
+  @norm.bias : f32[{count}]
+}}"
+    ));
+    let dims = [1, count, height, width];
+    let input = support::input(dims);
+    let expected = support::expected(&graph, dims, &input);
+
+    let channels = match heads {
+        1 => Channels::plain(size),
+        _ => Channels::heads(heads, size),
+    };
+    let mut blob = Blob::default();
+    let mut parameter = |key: &str| {
+        let values = support::weight(&graph, key);
+        Some(blob.push(pack::vector(&values, channels)))
+    };
+    let layer = LocalNorm {
+        norm: LayerNorm {
+            channels: size,
+            eps: EPS,
+            weight: parameter("norm.weight"),
+            bias: parameter("norm.bias"),
+        },
+        heads,
+        act,
+    };
+    let map = support::spread(&input, channels);
+    let expected = support::spread(&expected, channels);
+    let name = format!("{heads} heads of {size}, {height}x{width}, {act:?}, skip {skip}");
+    // Lanes between the heads are compared too: they must stay zero.
+    support::check(&name, &blob.0, &expected, TOLERANCE, |engine| {
+        let mut output = map.clone();
+        let skip = skip.then_some(&*map);
+        layer.run(engine, &mut output, Shape::new(height, width), skip);
+        output
+    });
+}
+
+#[test]
+fn norms_inside_of_blocks() {
+    for (heads, size) in [
+        (1, 5),
+        (1, 16),
+        (1, 216),
+        (2, 16),
+        (3, 12),
+        (4, 21),
+        (5, 60),
+    ] {
+        for skip in [false, true] {
+            check_local(heads, size, [5, 13], Act::Gelu, skip);
+        }
+    }
+    for width in [1, 15, 16, 17, 200] {
+        check_local(2, 20, [1, width], Act::Silu, true);
+    }
+    check_local(2, 20, [3, 3], Act::None, false);
 }
