@@ -9,6 +9,9 @@
 //!    session by being built: [`rust_crate::Cargo::build`].
 //! 4. [`compare_all`] judges them; [`first_divergence`] names the block where they part.
 //!
+//! [`tensorrt_rtx::Builder`] is no runtime, for want of a GPU: it says whether TensorRT-RTX takes a
+//! model, and builds its engine.
+//!
 //! To add a runtime: write its file, and add its line to the list in `runtime.rs`.
 
 #![warn(missing_docs)]
@@ -23,6 +26,7 @@ mod tract;
 
 mod process;
 pub mod rust_crate;
+pub mod tensorrt_rtx;
 
 mod compare;
 mod timing;

@@ -112,6 +112,14 @@ impl<'a> OnnxModel<'a> {
         &self.outputs
     }
 
+    /// Whether a node has this name.
+    pub(crate) fn has_node(&self, name: &str) -> bool {
+        let graph = self.proto.graph.iter();
+        graph
+            .flat_map(|graph| &graph.node)
+            .any(|node| node.name == name)
+    }
+
     pub(crate) fn proto(&self) -> &ModelProto {
         &self.proto
     }

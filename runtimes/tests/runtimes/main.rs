@@ -10,6 +10,7 @@ mod hostile;
 mod models;
 mod outputs;
 mod reference;
+mod tensorrt_rtx;
 
 use std::path::PathBuf;
 
