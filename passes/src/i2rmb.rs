@@ -1,9 +1,10 @@
 //! Recognises a whole i2RMB block: LayerNorm (if it is still there), expansion or window
-//! attention, depthwise convolution with its skip, projection and residual.
+//! attention, depthwise convolution with its own norm (if it has one) and its skip, projection and
+//! residual.
 
 use emoc_ir::{
     Graph, NodeId, Patch, Result, Value,
-    ops::{Act, I2Rmb, Mixer, Op},
+    ops::{Act, I2Rmb, Mixer, Norm, Op},
 };
 
 use crate::fold::{conv, is_closed, is_pointwise, kernel, replace_backward};
@@ -19,6 +20,7 @@ struct Found {
     norm: Option<NodeId>,
     mixer: NodeId,
     local: NodeId,
+    local_norm: Option<NodeId>,
     proj: NodeId,
     matched: Vec<NodeId>,
 }
@@ -49,9 +51,8 @@ fn branch(graph: &Graph, proj: NodeId) -> Option<Found> {
     if !is_pointwise(graph, proj) || conv(graph, proj)?.act != Act::None {
         return None;
     }
-    let mut matched = vec![proj];
-    let (local, mixer) = depthwise(graph, graph.operands(proj)[0].node, &mut matched)?;
-    let inner_skip = matched.len() == 3;
+    let (local, mixer, inner_skip) = filtered(graph, graph.operands(proj)[0].node)?;
+    let mut matched = [vec![proj], local.matched, Vec::from_iter(inner_skip)].concat();
     let kind = match &graph.node(mixer).op {
         Op::WindowAttention(attention) => Mixer::Attention(attention.clone()),
         Op::Conv2d(expand) if is_pointwise(graph, mixer) => Mixer::Expand(expand.act),
@@ -67,14 +68,15 @@ fn branch(graph: &Graph, proj: NodeId) -> Option<Found> {
         matched.push(input.node);
         input = graph.operands(input.node)[0];
     }
-    let attributes = conv(graph, local)?;
+    let attributes = conv(graph, local.conv)?;
     let op = I2Rmb {
         norm: norm_op,
         mixer: kind,
         stride: attributes.stride,
         padding: attributes.padding,
-        local_act: attributes.act,
-        inner_skip,
+        local_norm: local.norm.as_ref().map(|(_, norm)| norm.clone()),
+        local_act: local.act,
+        inner_skip: inner_skip.is_some(),
         residual: false,
     };
     Some(Found {
@@ -82,31 +84,67 @@ fn branch(graph: &Graph, proj: NodeId) -> Option<Found> {
         input,
         norm,
         mixer,
-        local,
+        local: local.conv,
+        local_norm: local.norm.map(|(id, _)| id),
         proj,
         matched,
     })
 }
 
-/// The depthwise convolution behind the projection's input, and the node it reads; with an inner
-/// skip, the projection reads their sum.
-fn depthwise(graph: &Graph, id: NodeId, matched: &mut Vec<NodeId>) -> Option<(NodeId, NodeId)> {
-    let is_depthwise = |id: NodeId| {
+/// A depthwise convolution with what is applied to its result.
+struct Local {
+    conv: NodeId,
+    norm: Option<(NodeId, Norm)>,
+    act: Act,
+    matched: Vec<NodeId>,
+}
+
+impl Local {
+    /// That ends in this node: a depthwise convolution, or the activation of a norm of one.
+    fn ending(graph: &Graph, id: NodeId) -> Option<Self> {
+        let mut matched = vec![id];
+        let before = |id: NodeId| graph.operands(id)[0].node;
+        let (mut id, mut outer, mut norm) = (id, None, None);
+        if let Op::Activation(act) = graph.node(id).op {
+            (id, outer) = (before(id), Some(act));
+            matched.push(id);
+        }
+        if let Op::LayerNorm(attributes) = &graph.node(id).op {
+            norm = Some((id, attributes.clone()));
+            id = before(id);
+            matched.push(id);
+        }
         let [channels, per_group, ..] = kernel(graph, id);
-        conv(graph, id).is_some_and(|conv| conv.groups == channels && per_group == 1)
-    };
-    matched.push(id);
+        let conv = conv(graph, id)?;
+        // An activation that could not be joined with the convolution is not of the block's form.
+        let act = match (&norm, outer) {
+            (Some(_), outer) if conv.act == Act::None => outer.unwrap_or_default(),
+            (None, None) => conv.act,
+            _ => return None,
+        };
+        let depthwise = conv.groups == channels && per_group == 1;
+        depthwise.then_some(Self {
+            conv: id,
+            norm,
+            act,
+            matched,
+        })
+    }
+}
+
+/// What the projection reads: the filtered map, the node that this was filtered from, and the sum
+/// of both if there is an inner skip.
+fn filtered(graph: &Graph, id: NodeId) -> Option<(Local, NodeId, Option<NodeId>)> {
     if graph.node(id).op != Op::Add {
-        return is_depthwise(id).then(|| (id, graph.operands(id)[0].node));
+        let local = Local::ending(graph, id)?;
+        let wide = graph.operands(local.conv)[0].node;
+        return Some((local, wide, None));
     }
     let operands = graph.operands(id);
     [(0, 1), (1, 0)].into_iter().find_map(|(local, wide)| {
-        let (local, wide) = (operands[local].node, operands[wide]);
-        let skips = is_depthwise(local) && graph.operands(local)[0] == wide;
-        skips.then(|| {
-            matched.push(local);
-            (local, wide.node)
-        })
+        let (local, wide) = (Local::ending(graph, operands[local].node)?, operands[wide]);
+        let skips = graph.operands(local.conv)[0] == wide;
+        skips.then_some((local, wide.node, Some(id)))
     })
 }
 
@@ -123,6 +161,7 @@ fn replace(graph: &mut Graph, root: NodeId, found: Found) -> Result<()> {
             "norm" => found.norm.map(|norm| (norm, own)),
             "expand" => Some((found.mixer, own)),
             "local" => Some((found.local, own)),
+            "local_norm" => found.local_norm.map(|norm| (norm, own)),
             "proj" => Some((found.proj, own)),
             // The attention's own slots have the same names.
             _ => Some((found.mixer, slot)),

@@ -254,17 +254,12 @@ fn backbone() {
     crates.check(&backbone_case(), F16, Moved::Printed);
 }
 
-/// There are no kernels for the segmentation backbone's normalisation: it says so.
+/// Norms after the depthwise convolutions, in padded heads and over a whole expanded map.
 #[test]
-fn segmentation_is_refused() {
-    let graph = (segmentation_case().build)(1)
-        .graph
-        .verify()
-        .expect("a graph");
-    let graph = optimise(graph, None, &mut |_, _, _| {}).expect("an optimised graph");
-    let error = rust_crate::emit(&graph, &Options::default()).expect_err("no crate");
-    assert!(error.message.contains("no kernel for this node"), "{error}");
-    assert!(error.node.is_some() && error.help.is_some(), "{error}");
+fn segmentation() {
+    let mut crates = Crates::new("segmentation");
+    crates.check(&segmentation_case(), F32, Moved::Little);
+    crates.check(&segmentation_case(), F16, Moved::Printed);
 }
 
 #[test]

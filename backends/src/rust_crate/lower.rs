@@ -55,6 +55,7 @@ pub struct Form {
     pub kernel: usize,
     pub stride: usize,
     pub padding: usize,
+    pub local_norm: Option<LocalNorm>,
     pub local_act: Act,
     pub inner_skip: bool,
     pub residual: bool,
@@ -65,6 +66,15 @@ pub struct Norm {
     pub eps: f64,
     pub weight: bool,
     pub bias: bool,
+}
+
+/// A norm between the depthwise convolution and its activation.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LocalNorm {
+    pub norm: Norm,
+    pub heads: usize,
+    /// Channels of a head, without padding.
+    pub channels: usize,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -92,6 +102,12 @@ impl Network {
         Stem::output_shape(self.input)
     }
 
+    /// Whether norms follow the depthwise convolutions, in all blocks or in none.
+    pub fn has_local_norms(&self) -> bool {
+        let mut stages = self.stages.iter();
+        stages.any(|stage| stage.first.form.local_norm.is_some())
+    }
+
     /// The map after the last stage.
     pub fn last_map(&self) -> Shape {
         let last = self.stages.last();
@@ -100,6 +116,13 @@ impl Network {
 }
 
 impl Form {
+    /// The expanded map where the convolution of it is not all that reads it: a norm needs all
+    /// channels before anything can be added to one of them.
+    pub fn kept_expansion(&self) -> Option<Shape> {
+        let kept = self.local_norm.is_some() && self.inner_skip;
+        kept.then_some(self.map)
+    }
+
     /// The map after the block.
     pub fn output_map(&self) -> Shape {
         let size = |side: usize| (side + 2 * self.padding - self.kernel) / self.stride + 1;
@@ -129,6 +152,7 @@ pub fn lower(graph: &Verified) -> Result<Network> {
     while let Some(id) = nodes.next_if(|&id| matches!(graph.node(id).op, Op::I2Rmb(_))) {
         blocks.push(lowering.block(id)?);
     }
+    alike(&blocks)?;
     let stages = stages(blocks)?;
     let head = match nodes.peek() {
         None => None,
@@ -168,6 +192,23 @@ fn stages(blocks: Vec<Block>) -> Result<Vec<Stage>> {
         }
     }
     Ok(stages)
+}
+
+/// `model.rs` has functions for blocks with local norms, or for blocks without.
+fn alike(blocks: &[Block]) -> Result<()> {
+    let Some(first) = blocks.first() else {
+        return Ok(());
+    };
+    let normed = |block: &Block| block.form.local_norm.is_some();
+    match blocks.iter().find(|block| normed(block) != normed(first)) {
+        None => Ok(()),
+        Some(other) => Err(Diagnostic::input(format!(
+            "the rust target needs a norm after the depthwise convolution in every block or in \
+             none, and this one differs from `{}`",
+            first.name
+        ))
+        .node(&other.name)),
+    }
 }
 
 /// Layers run one after the other, so every node must read what the one before it gives, and
@@ -301,13 +342,13 @@ impl Lowering<'_> {
         self.vector(node, &slot_name(name, "bias"), channels)
     }
 
-    fn norm(&mut self, node: &Node, name: &str, eps: f64, channels: usize) -> Result<Norm> {
+    fn norm(&mut self, node: &Node, name: &str, eps: f64, channels: Channels) -> Result<Norm> {
         let mut present = [false; 2];
         for (present, slot) in present.iter_mut().zip(["weight", "bias"]) {
             let slot = slot_name(name, slot);
             *present = node.weight(&slot).is_some();
             if *present {
-                self.vector(node, &slot, Channels::plain(channels))?;
+                self.vector(node, &slot, channels)?;
             }
         }
         let [weight, bias] = present;
@@ -373,7 +414,7 @@ impl Lowering<'_> {
         let (inputs, map) = (dims[1], Shape::new(dims[2], dims[3]));
         let norm = op.norm.as_ref();
         let norm = norm
-            .map(|norm| self.norm(node, "norm", norm.eps, inputs))
+            .map(|norm| self.norm(node, "norm", norm.eps, Channels::plain(inputs)))
             .transpose()?;
         let (mixer, mid) = self.mixer(node, op, inputs)?;
         let (filters, _) = self.required(node, "local.weight")?;
@@ -382,6 +423,15 @@ impl Lowering<'_> {
             return Err(not_lowered(node));
         }
         self.filters(node, "local", mid)?;
+        let local_norm = op.local_norm.as_ref();
+        let local_norm = local_norm
+            .map(|norm| self.norm(node, "local_norm", norm.eps, mid))
+            .transpose()?
+            .map(|norm| LocalNorm {
+                norm,
+                heads: mid.groups,
+                channels: mid.group,
+            });
         let outputs = self.required(node, "proj.weight")?.0[0];
         self.pointwise(node, "proj", Channels::plain(outputs), mid)?;
         let form = Form {
@@ -394,6 +444,7 @@ impl Lowering<'_> {
             kernel,
             stride: op.stride,
             padding: op.padding,
+            local_norm,
             local_act: op.local_act,
             inner_skip: op.inner_skip,
             residual: op.residual,
@@ -454,7 +505,7 @@ impl Lowering<'_> {
             return Err(not_lowered(rest));
         }
         let norm = norm
-            .map(|(node, eps)| self.norm(node, "", eps, channels))
+            .map(|(node, eps)| self.norm(node, "", eps, Channels::plain(channels)))
             .transpose()?;
         let classes = self.required(linear, "weight")?.0[0];
         self.pointwise(

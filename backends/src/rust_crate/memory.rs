@@ -76,7 +76,9 @@ fn inner(form: &Form) -> [usize; 5] {
                 .norm
                 .as_ref()
                 .map_or(0, |_| form.map.packed_len(form.inputs));
-            [normed, 0, 0, 0, hidden]
+            let kept = form.kept_expansion();
+            let mixed = kept.map_or(0, |map| map.packed_len(form.mid));
+            [normed, 0, 0, mixed, hidden]
         }
         Mixer::Attention { op, dim_qk, .. } => {
             let [bottom, right] = op.padding(form.map.height, form.map.width);

@@ -6,7 +6,7 @@ use emoc_ir::ops::Act;
 use emoc_kernels::cpu::{self, LANES, Shape, panels};
 
 use super::{
-    lower::{Block, Conv, Form, Head, Mixer, Network, Norm, groupings},
+    lower::{Block, Conv, Form, Head, LocalNorm, Mixer, Network, Norm, groupings},
     memory::{BlockMemory, Plan},
     template::Template,
 };
@@ -17,11 +17,52 @@ pub fn set(template: &mut Template, network: &Network, plan: &Plan) {
     template.set("scratch", grouped(scratch(network)));
     template.set("weights", grouped(network.weights.len()));
     template.set("tables", tables(network, plan).trim_end());
+    local_norms(template, network.has_local_norms());
     match &network.head {
         Some(head) => classifier(template, head),
         None => backbone(template, network),
     }
 }
+
+/// What blocks with norms after their depthwise convolutions have, and how expansions are run.
+fn local_norms(template: &mut Template, present: bool) {
+    let texts = match present {
+        false => [
+            "LayerNorm, Pointwise, Shape,\n        Stem, ",
+            "",
+            "",
+            "",
+            "",
+            EXPAND,
+        ],
+        true => [
+            "LayerNorm, LocalNorm,\n        Pointwise, Shape, Stem, ",
+            "\n    local_norm: Normed,",
+            "\n    let local_norm = layers.local_norm(form);",
+            "\n    local_norm.run(engine, hidden, out, form.local_norm.skip.then_some(&*mixed));",
+            include_str!("template/local_norm.rs"),
+            EXPAND_NORMED,
+        ],
+    };
+    let names = [
+        "layer_norms",
+        "local_norm_field",
+        "local_norm_layer",
+        "local_norm_run",
+        "local_norm",
+        "expand",
+    ];
+    for (name, text) in names.into_iter().zip(texts) {
+        template.set(name, text);
+    }
+}
+
+const EXPAND: &str = "\
+    let [x, hidden] = maps(arena, [from, (memory.hidden, out, mid)]);
+    expansion.run(engine, x, form.map, hidden, scratch);";
+
+const EXPAND_NORMED: &str = "\
+    expand_normed(engine, form, &expansion, &local_norm, from, arena, scratch);";
 
 fn classifier(template: &mut Template, head: &Head) {
     template.set("classes", head.classes);
@@ -231,12 +272,17 @@ fn form(text: &mut String, name: &str, block: &Block, memory: &BlockMemory) {
         map,
         ..
     } = form;
+    // After a norm, activation and skip are its.
+    let (local_act, skip) = match form.local_norm {
+        None => (form.local_act, form.inner_skip),
+        Some(_) => (Act::None, false),
+    };
     let _ = write!(
         text,
         "/// [{inputs}, {}, {}] -> [{mid}, ..] -> [{outputs}, {}, {}].\nconst {name}: Form = Form {{\n    \
          map: {},\n    channels: [{inputs}, {mid}, {outputs}],\n    norm: {},\n    mixer: {},\n    \
          local: Local {{\n        kernel: {},\n        stride: {},\n        padding: {},\n        act: \
-         {},\n        skip: {},\n    }},\n    residual: {},\n    memory: Memory {{\n        x: {},\n        \
+         {},\n        skip: {},\n    }},\n    {}residual: {},\n    memory: Memory {{\n        x: {},\n        \
          normed: {},\n        qk: {},\n        v: {},\n        mixed: {},\n        hidden: {},\n        y: \
          {},\n    }},\n}};\n\n",
         map.height,
@@ -249,8 +295,9 @@ fn form(text: &mut String, name: &str, block: &Block, memory: &BlockMemory) {
         form.kernel,
         form.stride,
         form.padding,
-        act(form.local_act),
-        form.inner_skip,
+        act(local_act),
+        skip,
+        local_norm(form),
         form.residual,
         grouped(memory.x),
         grouped(memory.normed),
@@ -265,10 +312,34 @@ fn form(text: &mut String, name: &str, block: &Block, memory: &BlockMemory) {
 fn norm(norm: Option<&Norm>) -> String {
     match norm {
         None => "None".into(),
-        Some(Norm { eps, weight, bias }) => format!(
-            "Some(Norm {{\n        eps: {eps:e},\n        weight: {weight},\n        bias: {bias},\n    }})"
-        ),
+        Some(norm) => format!("Some({})", fields(norm, "    ")),
     }
+}
+
+fn fields(Norm { eps, weight, bias }: &Norm, indent: &str) -> String {
+    format!(
+        "Norm {{\n{indent}    eps: {eps:e},\n{indent}    weight: {weight},\n{indent}    bias: \
+         {bias},\n{indent}}}"
+    )
+}
+
+/// The field `local_norm`, where there is one.
+fn local_norm(form: &Form) -> String {
+    let Some(LocalNorm {
+        norm,
+        heads,
+        channels,
+    }) = &form.local_norm
+    else {
+        return String::new();
+    };
+    format!(
+        "local_norm: Normed {{\n        norm: {},\n        channels: [{heads}, {channels}],\n        \
+         act: {},\n        skip: {},\n    }},\n    ",
+        fields(norm, "        "),
+        act(form.local_act),
+        form.inner_skip,
+    )
 }
 
 fn mixer(mixer: &Mixer) -> String {

@@ -186,6 +186,17 @@ fn what_would_be_another_network_is_refused() {
     let more = weights("stage1.1", 6, filters, 6) + &weights("stage2.0", 6, filters, 6);
     check(other, &[], &(same + &next + &results), &more);
 
+    let next = block("stage2.0", "stage1.0", "stride=2", "1, 6, 1, 1");
+    let next = next.replace(" local_act", " local_eps=1e-6 local_act");
+    let results = result(1, "stage1.0") + &result(2, "stage2.0");
+    let weight = weights("stage2.0", 6, filters, 6);
+    check(
+        "in every block or in none",
+        &[],
+        &(next + &results),
+        &weight,
+    );
+
     let head = "  %pool = global_avg_pool(%stage1.0) : f32[1, 6]\n  %head = linear(%pool) [weight] : \
                 f32[1, 3]\n";
     let linear = "  @head.weight : f32[3, 6]\n";

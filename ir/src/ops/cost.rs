@@ -6,7 +6,7 @@
 //!
 //! Counts saturate: a well-formed graph may declare tensors far larger than any machine holds.
 
-use super::{Attention, I2Rmb, Mixer, Op, WindowAttention, shape::WeightTypes};
+use super::{Attention, I2Rmb, Mixer, Norm, Op, WindowAttention, shape::WeightTypes};
 use crate::TensorType;
 
 impl Op {
@@ -95,14 +95,16 @@ fn fused_block(
     weights: &WeightTypes,
     batch: usize,
 ) -> u64 {
-    let norm = if block.norm.is_some() { 5 } else { 0 };
+    let norm = |norm: &Option<Norm>| if norm.is_some() { 5 } else { 0 };
     let mixer = match &block.mixer {
         Mixer::Expand(_) => product([pixels(x, batch), size(weights, "expand.weight")]),
         Mixer::Attention(op) => attention(op, x, weights, batch),
     };
-    let after = sum(["local.weight", "proj.weight"].map(|slot| size(weights, slot)));
+    let local_norm = product([norm(&block.local_norm), axis(weights, "local.weight", 0)]);
+    let [local, proj] = ["local.weight", "proj.weight"].map(|slot| size(weights, slot));
+    let after = sum([local, local_norm, proj]);
     sum([
-        product([norm, x.shape.numel(batch) as u64]),
+        product([norm(&block.norm), x.shape.numel(batch) as u64]),
         mixer,
         product([pixels(out, batch), after]),
     ])

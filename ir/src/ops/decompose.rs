@@ -3,7 +3,7 @@
 //! The reference evaluator evaluates fused ops through these rules and nothing else, and a
 //! backend without a lowering of its own inlines them.
 
-use super::{Act, Attention, Conv2d, Grouping, I2Rmb, Mixer, Op, WindowAttention, Windows};
+use super::{Act, Attention, Conv2d, Grouping, I2Rmb, Mixer, Norm, Op, WindowAttention, Windows};
 use crate::{Graph, Node, NodeId, Result, Value};
 
 /// The fragment a fused node stands for: a graph with the node's operands as inputs and its
@@ -290,14 +290,7 @@ fn expand_block(graph: &mut Graph, node: &Node, block: &I2Rmb, x: Value) -> Resu
     let key = |slot: &str| node.weight(slot).map(str::to_string);
     let mut map = x;
     if let Some(norm) = &block.norm {
-        let affine: Vec<_> = [("weight", "norm.weight"), ("bias", "norm.bias")]
-            .into_iter()
-            .filter_map(|(part, slot)| Some((part, node.weight(slot)?)))
-            .collect();
-        let norm = Op::LayerNorm(norm.clone());
-        map = graph
-            .add(&format!("{name}.norm"), norm, &[x], &affine)?
-            .into();
+        map = normed(graph, node, "norm", norm, x)?;
     }
     let wide = mix(graph, node, &block.mixer, map)?;
     let depthwise = Conv2d {
@@ -306,7 +299,7 @@ fn expand_block(graph: &mut Graph, node: &Node, block: &I2Rmb, x: Value) -> Resu
         groups: graph.ty(wide).shape.0[1].resolve(1),
         act: Act::None,
     };
-    let local = conv(
+    let mut local = conv(
         graph,
         &format!("{name}.local"),
         depthwise,
@@ -314,6 +307,9 @@ fn expand_block(graph: &mut Graph, node: &Node, block: &I2Rmb, x: Value) -> Resu
         "local",
         &key,
     )?;
+    if let Some(norm) = &block.local_norm {
+        local = normed(graph, node, "local_norm", norm, local)?;
+    }
     let mut local = activation(graph, &format!("{name}.local.act"), block.local_act, local)?;
     if block.inner_skip {
         local = graph
@@ -334,6 +330,17 @@ fn expand_block(graph: &mut Graph, node: &Node, block: &I2Rmb, x: Value) -> Resu
             .into());
     }
     Ok(proj)
+}
+
+/// A norm of the block with the weights in `<part>.weight` and `<part>.bias`.
+fn normed(graph: &mut Graph, node: &Node, part: &str, norm: &Norm, x: Value) -> Result<Value> {
+    let affine: Vec<_> = ["weight", "bias"]
+        .into_iter()
+        .filter_map(|slot| Some((slot, node.weight(&format!("{part}.{slot}"))?)))
+        .collect();
+    let name = format!("{}.{part}", node.name);
+    let normed = graph.add(&name, Op::LayerNorm(norm.clone()), &[x], &affine)?;
+    Ok(normed.into())
 }
 
 /// The expanded map: a 1x1 convolution and its activation, or window attention.

@@ -198,7 +198,7 @@ pub enum Mixer {
 }
 
 /// Attributes of [`Op::I2Rmb`]:
-/// `x -> norm -> mixer -> m -> act(depthwise(m)) [+ m] -> 1x1 projection [+ x]`.
+/// `x -> norm -> mixer -> m -> act(norm(depthwise(m))) [+ m] -> 1x1 projection [+ x]`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct I2Rmb {
     /// The LayerNorm in front, if it was not folded away.
@@ -209,6 +209,9 @@ pub struct I2Rmb {
     pub stride: usize,
     /// Zeros on every side of the depthwise convolution.
     pub padding: usize,
+    /// The LayerNorm between the depthwise convolution and its activation, which only the
+    /// segmentation backbone has: a BatchNorm is folded away.
+    pub local_norm: Option<Norm>,
     /// Activation of the depthwise convolution.
     pub local_act: Act,
     /// Whether the depthwise convolution's input is added to its result.
@@ -259,6 +262,8 @@ const BLOCK_EXPAND: &[Slot] = &[
     optional("expand.bias"),
     required("local.weight"),
     optional("local.bias"),
+    optional("local_norm.weight"),
+    optional("local_norm.bias"),
     required("proj.weight"),
     optional("proj.bias"),
 ];
@@ -271,6 +276,8 @@ const BLOCK_ATTENTION: &[Slot] = &[
     optional("v.bias"),
     required("local.weight"),
     optional("local.bias"),
+    optional("local_norm.weight"),
+    optional("local_norm.bias"),
     required("proj.weight"),
     optional("proj.bias"),
 ];

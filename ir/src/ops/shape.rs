@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Act, Attention, Conv2d, I2Rmb, Mixer, Op, WindowAttention, Windows};
+use super::{Act, Attention, Conv2d, I2Rmb, Mixer, Norm, Op, WindowAttention, Windows};
 use crate::{DType, Dim, Shape, TensorType};
 
 /// Most elements a value or weight may have per picture. Graphs come from hostile files and
@@ -330,19 +330,26 @@ fn attended(op: &WindowAttention, x: Image, weights: &WeightTypes) -> Rule<Image
     Ok(Image { c: v.c, ..x })
 }
 
-fn mixed(block: &I2Rmb, x: Image, weights: &WeightTypes) -> Rule<Image> {
-    for slot in ["norm.weight", "norm.bias"] {
-        if block.norm.is_none() && weights.0.contains_key(slot) {
+/// Weights of a block's norm, which are there only if it is.
+fn normed(name: &str, norm: Option<&Norm>, channels: usize, weights: &WeightTypes) -> Rule<()> {
+    for slot in ["weight", "bias"].map(|part| format!("{name}.{part}")) {
+        if norm.is_none() && weights.0.contains_key(&*slot) {
             return Err(format!("has `{slot}` but no norm"));
         }
-        weights.expect(slot, &[x.c])?;
+        weights.expect(&slot, &[channels])?;
     }
+    Ok(())
+}
+
+fn mixed(block: &I2Rmb, x: Image, weights: &WeightTypes) -> Rule<Image> {
+    normed("norm", block.norm.as_ref(), x.c, weights)?;
     let wide = match &block.mixer {
         Mixer::Expand(_) => pointwise(x, "expand", weights)?,
         Mixer::Attention(attention) => attended(attention, x, weights)?,
     };
     let kernel = weights.kernel("local.weight")?;
     weights.expect("local.bias", &kernel[..1])?;
+    normed("local_norm", block.local_norm.as_ref(), wide.c, weights)?;
     let depthwise = Conv2d {
         stride: block.stride,
         padding: block.padding,

@@ -158,6 +158,9 @@ fn block_attributes(block: &I2Rmb) -> Attributes {
     }
     a.push(("stride", AttributeValue::Int(block.stride)));
     a.push(("padding", AttributeValue::Int(block.padding)));
+    if let Some(norm) = &block.local_norm {
+        a.push(("local_eps", AttributeValue::Float(norm.eps)));
+    }
     act(&mut a, "local_act", block.local_act);
     flag(&mut a, "inner_skip", block.inner_skip);
     flag(&mut a, "residual", block.residual);
@@ -325,6 +328,12 @@ impl Reader {
         Ok(Norm { eps })
     }
 
+    /// The norm whose epsilon has this name; none without it.
+    fn norm_if(&mut self, name: &str) -> Result<Option<Norm>, String> {
+        let eps = self.0.contains_key(name).then(|| self.float(name));
+        Ok(eps.transpose()?.map(|eps| Norm { eps }))
+    }
+
     fn windows(&mut self) -> Result<Windows, String> {
         Ok(Windows {
             grouping: self.one_of("grouping")?,
@@ -349,11 +358,7 @@ impl Reader {
 
     fn block(&mut self) -> Result<I2Rmb, String> {
         Ok(I2Rmb {
-            norm: self
-                .0
-                .contains_key("eps")
-                .then(|| self.norm())
-                .transpose()?,
+            norm: self.norm_if("eps")?,
             mixer: if self.0.contains_key("attention") {
                 Mixer::Attention(self.attention()?)
             } else {
@@ -361,6 +366,7 @@ impl Reader {
             },
             stride: self.int("stride")?,
             padding: self.int("padding")?,
+            local_norm: self.norm_if("local_eps")?,
             local_act: self.act("local_act")?,
             inner_skip: self.flag("inner_skip")?,
             residual: self.flag("residual")?,

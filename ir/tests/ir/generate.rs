@@ -148,9 +148,7 @@ impl Grower {
             required,
         } in op.slots()
         {
-            let unusable =
-                matches!(&op, Op::I2Rmb(I2Rmb { norm: None, .. })) && slot.starts_with("norm");
-            if unusable || (!required && self.flip()) {
+            if unusable(&op, slot) || (!required && self.flip()) {
                 continue;
             }
             let key = match self.pick(4) {
@@ -334,6 +332,11 @@ impl Grower {
             },
             stride,
             padding: 1,
+            local_norm: if self.flip() {
+                Some(Norm { eps: self.float() })
+            } else {
+                None
+            },
             local_act: self.act(),
             inner_skip: stride == 1 && self.flip(),
             residual: stride == 1 && outputs == c && self.flip(),
@@ -342,6 +345,13 @@ impl Grower {
             block_shape(slot, c, mid, outputs, 3)
         })
     }
+}
+
+/// Whether the slot is that of a norm which the block has not.
+pub(crate) fn unusable(op: &Op, slot: &str) -> bool {
+    let Op::I2Rmb(block) = op else { return false };
+    (block.norm.is_none() && slot.starts_with("norm."))
+        || (block.local_norm.is_none() && slot.starts_with("local_norm."))
 }
 
 /// Shapes of the weights of the fused ops.

@@ -416,6 +416,7 @@ impl Modules<'_> {
             mixer,
             stride,
             padding: (kernel - stride).div_ceil(2),
+            local_norm: None,
             local_act: Act::Silu,
             inner_skip: skip,
             residual: skip && layer_norm,

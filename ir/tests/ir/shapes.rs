@@ -517,6 +517,26 @@ fn fused() {
         &affine,
         Ok(&["[N, 4, 9, 8]"]),
     );
+    let affine = [block[0], block[1], ("local_norm.bias", "[8]"), block[2]];
+    check(
+        "i2rmb stride=1 padding=1",
+        IMAGE,
+        &affine,
+        Err("has `local_norm.bias` but no norm"),
+    );
+    check(
+        "i2rmb stride=1 padding=1 local_eps=0.1",
+        IMAGE,
+        &affine,
+        Ok(&["[N, 4, 9, 8]"]),
+    );
+    let narrow = [block[0], block[1], ("local_norm.bias", "[4]"), block[2]];
+    check(
+        "i2rmb stride=1 padding=1 local_eps=0.1",
+        IMAGE,
+        &narrow,
+        Err("`local_norm.bias` should have shape [8]"),
+    );
     let misfit = [block[0], ("local.weight", "[6, 1, 3, 3]"), block[2]];
     check(
         "i2rmb stride=1 padding=1",

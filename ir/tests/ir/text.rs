@@ -7,7 +7,7 @@ use emoc_ir::{
 };
 use proptest::prelude::*;
 
-use crate::generate::{ACTS, Weights, block_shape, graphs, grow};
+use crate::generate::{ACTS, Weights, block_shape, graphs, grow, unusable};
 
 fn assert_round_trip(graph: &Graph) {
     let text = graph.to_string();
@@ -147,13 +147,14 @@ fn fused_ops_with_all_attributes() {
     }
     let mut ops = Vec::new();
     for mixer in mixers {
-        for bits in 0..16 {
+        for bits in 0..32 {
             let on = |bit: u8| bits >> bit & 1 == 1;
             ops.push(Op::I2Rmb(I2Rmb {
                 norm: on(0).then_some(Norm { eps: 1e-6 }),
                 mixer: mixer.clone(),
                 stride: if on(1) { 2 } else { 1 },
                 padding: 1,
+                local_norm: on(4).then_some(Norm { eps: 1e-5 }),
                 local_act: if on(2) { Act::Silu } else { Act::None },
                 inner_skip: !on(1) && on(2),
                 residual: !on(1) && on(3),
@@ -165,10 +166,7 @@ fn fused_ops_with_all_attributes() {
     }
     for (i, op) in ops.into_iter().enumerate() {
         let slots = op.slots().iter().map(|slot| slot.name);
-        let unused = matches!(&op, Op::I2Rmb(I2Rmb { norm: None, .. }));
-        let slots: Vec<_> = slots
-            .filter(|slot| !unused || !slot.starts_with("norm"))
-            .collect();
+        let slots: Vec<_> = slots.filter(|slot| !unusable(&op, slot)).collect();
         let keys: Vec<_> = slots
             .iter()
             .map(|slot| (*slot, format!("{slot}.{i}")))
@@ -187,7 +185,7 @@ fn fused_ops_with_all_attributes() {
             .expect("a node");
         graph.add_output(&format!("result{i}"), node);
     }
-    assert!(graph.len() > 600, "{} nodes", graph.len());
+    assert!(graph.len() > 1200, "{} nodes", graph.len());
     assert_round_trip(&graph);
 }
 

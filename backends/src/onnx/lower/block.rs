@@ -91,7 +91,10 @@ impl Lowering<'_> {
             stride: block.stride,
             padding: block.padding,
             groups: wide_image.c,
-            act: block.local_act,
+            act: match block.local_norm {
+                None => block.local_act,
+                Some(_) => Act::None,
+            },
         };
         let x = wide.get(&mut self.builder, Plain)?;
         let y = self.slot_conv(node, "local", &conv, &x)?;
@@ -101,6 +104,15 @@ impl Lowering<'_> {
         });
         let name = format!("{}.local", node.name);
         let mut local = Stored::new(&name, image, Plain, y);
+        if let Some(norm) = &block.local_norm {
+            let x = local.get(&mut self.builder, ChannelsLast)?;
+            let name = format!("{}.local_norm", node.name);
+            let slots = ["local_norm.weight", "local_norm.bias"];
+            let y = self.normalise(node, slots, wide_image.c, norm, &name, &x)?;
+            let act = format!("{name}.act");
+            let y = self.builder.activation(&act, &y, block.local_act);
+            local = Stored::new(&name, image, ChannelsLast, y);
+        }
         if block.inner_skip {
             let layout = wide.layout();
             let y = local.get(&mut self.builder, layout)?;

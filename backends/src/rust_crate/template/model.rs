@@ -6,8 +6,7 @@
 
 use crate::{
     kernels::{
-        Act, Attention, Depthwise, Engine, Expansion, Grouping, LANES, LayerNorm, Pointwise, Shape,
-        Stem, @{kernel_imports}panels@{kernel_imports_last},
+        Act, Attention, Depthwise, Engine, Expansion, Grouping, LANES, @{layer_norms}@{kernel_imports}panels@{kernel_imports_last},
     },
     output::Output,
 };
@@ -34,7 +33,7 @@ struct Form {
     channels: [usize; 3],
     norm: Option<Norm>,
     mixer: Mixer,
-    local: Local,
+    local: Local,@{local_norm_field}
     /// Whether the block's input is added to its result.
     residual: bool,
     memory: Memory,
@@ -152,7 +151,7 @@ fn expand_block(
     let expansion = Expansion {
         expand: layers.pointwise(inputs, mid, act),
         local: layers.depthwise(form),
-    };
+    };@{local_norm_layer}
     let project = layers.pointwise(mid, outputs, Act::None);
     let out = form.local.output_shape(form.map);
 
@@ -163,8 +162,7 @@ fn expand_block(
         norm.run(engine, x, form.map, normed, form.map);
         from = normed_at;
     }
-    let [x, hidden] = maps(arena, [from, (memory.hidden, out, mid)]);
-    expansion.run(engine, x, form.map, hidden, scratch);
+    @{expand}
     finish(engine, form, &project, out, arena);
 }
 
@@ -184,7 +182,7 @@ fn attention_block(
     let norm = layers.norm(form);
     let qk = layers.pointwise(inputs, both, Act::None);
     let v = layers.pointwise(inputs, mid, act);
-    let local = layers.depthwise(form);
+    let local = layers.depthwise(form);@{local_norm_layer}
     let project = layers.pointwise(mid, outputs, Act::None);
     let map = form.map;
     let padded = attention.padded(map);
@@ -208,7 +206,7 @@ fn attention_block(
     qk.run(engine, x, padded.pixels(), qk_map);
     v.run(engine, x, padded.pixels(), v_map);
     attention.run(engine, qk_map, v_map, map, mixed, scratch);
-    local.run(engine, mixed, map, hidden);
+    local.run(engine, mixed, map, hidden);@{local_norm_run}
     finish(engine, form, &project, out, arena);
 }
 
@@ -222,7 +220,7 @@ fn finish(engine: &Engine, form: &Form, project: &Pointwise, out: Shape, arena: 
         false => project.run(engine, hidden, out.pixels(), y),
     }
 }
-@{head_function}
+@{local_norm}@{head_function}
 /// The packed maps at these places of the arena: offset, height and width, channels.
 fn maps<const N: usize>(arena: &mut [f32], places: [(usize, Shape, usize); N]) -> [&mut [f32]; N] {
     let ranges = places.map(|(at, shape, channels)| at..at + shape.packed_len(channels));
