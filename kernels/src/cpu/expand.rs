@@ -178,6 +178,7 @@ impl Task<'_> {
             output_stride: stride,
             add: false,
             ahead: false,
+            fetch: rows.start == 0 && self.layer.expand.streams(),
         };
         assert!(buffer.len() >= self.panels.len() * stride);
         assert!((rows.end - first) * width * LANES <= stride);

@@ -54,13 +54,18 @@ impl Pointwise {
         self.over(engine, input, pixels, output, true);
     }
 
+    /// Whether the weights do not stay in cache, so that they are walked once.
+    pub(super) const fn streams(&self) -> bool {
+        self.inputs * panels(self.outputs) * LANES > RESIDENT
+    }
+
     fn over(&self, engine: &Engine, input: &[f32], pixels: usize, output: &mut [f32], add: bool) {
         assert_eq!(input.len(), panels(self.inputs) * pixels * LANES);
         assert_eq!(output.len(), panels(self.outputs) * pixels * LANES);
         let groups = panels(self.outputs).div_ceil(GROUP);
         let chunk = chunk(groups, pixels, engine.threads.count());
         let chunks = pixels.div_ceil(chunk);
-        let pixels_first = self.inputs * panels(self.outputs) * LANES > RESIDENT;
+        let pixels_first = self.streams();
         let output = Shared::new(output);
         engine.run(groups * chunks, &mut [], |task, _| {
             let (group, index) = match pixels_first {
@@ -80,6 +85,8 @@ impl Pointwise {
                 output_stride: pixels * LANES,
                 add,
                 ahead: pixels_first,
+                // The pixels of other tasks find them in the second-level cache.
+                fetch: pixels_first && index == 0,
             };
             // SAFETY: no other task has these panels of these pixels.
             unsafe { tiles.compute() };
@@ -108,6 +115,18 @@ pub(super) struct Tiles<'a> {
     /// Whether a tile asks for its pixels of the next panel of the input beforehand. Worth it
     /// where the input may lie in another core's cache.
     pub ahead: bool,
+    /// Whether each walk over the pixels asks for the weights of the next.
+    pub fetch: bool,
+}
+
+/// Weights that the tiles of one walk over the pixels ask for, each some of them, all along its
+/// depth: they come while the core is busy, not all at once.
+#[derive(Clone, Copy)]
+struct Coming {
+    /// The first that the tile asks for, of its first panel.
+    start: *const f32,
+    /// Inputs, of each panel, that it asks for while it walks over sixteen.
+    inputs: usize,
 }
 
 impl Tiles<'_> {
@@ -147,9 +166,22 @@ impl Tiles<'_> {
         let part = self.layer.inputs.div_ceil(parts).next_multiple_of(LANES);
         for start in (0..self.layer.inputs).step_by(part) {
             let depth = start..self.layer.inputs.min(start + part);
+            // After a panel's last inputs come the first ones of the panels behind.
+            let next = match depth.end < self.layer.inputs {
+                true => depth.end,
+                false => C * self.layer.inputs,
+            };
+            let mut coming = Coming {
+                start: self.weights(panel).0.wrapping_add(next * LANES),
+                inputs: match self.fetch {
+                    true => LANES.div_ceil(self.pixels.div_ceil(S::TILE_ROWS)),
+                    false => 0,
+                },
+            };
             let mut pixel = 0;
             while pixel < self.pixels {
-                pixel += self.rows::<S, C>(simd, panel, pixel, &depth);
+                pixel += self.rows::<S, C>(simd, panel, pixel, &depth, coming);
+                coming.start = coming.start.wrapping_add(coming.inputs * depth.len());
             }
         }
     }
@@ -162,17 +194,18 @@ impl Tiles<'_> {
         panel: usize,
         pixel: usize,
         depth: &Range<usize>,
+        coming: Coming,
     ) -> usize {
         let rows = rows(S::TILE_ROWS, self.pixels - pixel);
         match rows {
-            14 if S::TILE_ROWS >= 14 => self.tile::<S, 14, C>(simd, panel, pixel, depth),
-            7 if S::TILE_ROWS >= 7 => self.tile::<S, 7, C>(simd, panel, pixel, depth),
-            6 if S::TILE_ROWS < 14 => self.tile::<S, 6, C>(simd, panel, pixel, depth),
-            5 if S::TILE_ROWS < 14 => self.tile::<S, 5, C>(simd, panel, pixel, depth),
-            4 => self.tile::<S, 4, C>(simd, panel, pixel, depth),
-            3 if S::TILE_ROWS < 14 => self.tile::<S, 3, C>(simd, panel, pixel, depth),
-            2 => self.tile::<S, 2, C>(simd, panel, pixel, depth),
-            _ => self.tile::<S, 1, C>(simd, panel, pixel, depth),
+            14 if S::TILE_ROWS >= 14 => self.tile::<S, 14, C>(simd, panel, pixel, depth, coming),
+            7 if S::TILE_ROWS >= 7 => self.tile::<S, 7, C>(simd, panel, pixel, depth, coming),
+            6 if S::TILE_ROWS < 14 => self.tile::<S, 6, C>(simd, panel, pixel, depth, coming),
+            5 if S::TILE_ROWS < 14 => self.tile::<S, 5, C>(simd, panel, pixel, depth, coming),
+            4 => self.tile::<S, 4, C>(simd, panel, pixel, depth, coming),
+            3 if S::TILE_ROWS < 14 => self.tile::<S, 3, C>(simd, panel, pixel, depth, coming),
+            2 => self.tile::<S, 2, C>(simd, panel, pixel, depth, coming),
+            _ => self.tile::<S, 1, C>(simd, panel, pixel, depth, coming),
         }
         rows
     }
@@ -186,6 +219,7 @@ impl Tiles<'_> {
         panel: usize,
         pixel: usize,
         depth: &Range<usize>,
+        mut coming: Coming,
     ) {
         let operands: [_; C] = from_fn(|column| self.weights(panel + column));
         let start = (panel - self.panels.start) * self.output_stride + pixel * LANES;
@@ -218,6 +252,13 @@ impl Tiles<'_> {
             let mut left = depth.len();
             while left > 0 {
                 let depth = left.min(LANES);
+                for index in 0..coming.inputs {
+                    for column in 0..C {
+                        let index = index + column * self.layer.inputs;
+                        simd.prefetch_far(coming.start.wrapping_add(index * LANES));
+                    }
+                }
+                coming.start = coming.start.wrapping_add(coming.inputs * LANES);
                 let next = input.wrapping_add(self.input_stride);
                 if self.ahead && left > depth {
                     for row in 0..R {

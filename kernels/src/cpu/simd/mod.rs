@@ -64,6 +64,9 @@ pub trait Simd: Copy {
     /// may be any pointer.
     #[inline(always)]
     fn prefetch(self, _p: *const f32) {}
+    /// [`prefetch`](Self::prefetch) into the second-level cache, for what is not needed at once.
+    #[inline(always)]
+    fn prefetch_far(self, _p: *const f32) {}
     /// `a + b`.
     fn add(self, a: Self::V, b: Self::V) -> Self::V;
     /// `a - b`.
