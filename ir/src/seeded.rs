@@ -4,7 +4,7 @@
 //! arithmetic is single float32 operations), so results can be compared with outputs that the
 //! original PyTorch model computed from the same rule.
 
-use crate::{Graph, Weight};
+use crate::{DType, Graph, Weight};
 
 /// The elements of the tensor `key` with this shape, in row-major order.
 ///
@@ -24,11 +24,15 @@ pub fn values(key: &str, shape: &[usize], seed: u64) -> Vec<f32> {
 pub fn fill(graph: &mut Graph, seed: u64) {
     let weights = graph.weights.iter();
     let declared: Vec<_> = weights
-        .map(|(key, weight)| (key.to_string(), weight.dims()))
+        .map(|(key, weight)| (key.to_string(), weight.ty().clone()))
         .collect();
-    for (key, dims) in declared {
-        let values = values(&key, &dims, seed);
-        graph.weights.insert(key, Weight::owned(&dims, values));
+    for (key, ty) in declared {
+        let dims = ty.shape.resolve(1);
+        let mut weight = Weight::owned(&dims, values(&key, &dims, seed));
+        if ty.dtype != DType::F32 {
+            weight = weight.cast(ty.dtype).expect("a weight with its elements");
+        }
+        graph.weights.insert(key, weight);
     }
 }
 

@@ -2,6 +2,8 @@
 
 use std::{fmt, str::FromStr};
 
+use half::f16;
+
 /// Element type of a tensor, spelt in text as safetensors spells it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[allow(missing_docs, reason = "the names are the documentation")]
@@ -83,6 +85,16 @@ impl FromStr for DType {
         let row = DTYPES.iter().find(|row| row.1.eq_ignore_ascii_case(s));
         row.map(|row| row.0)
             .ok_or_else(|| format!("unknown element type `{s}`"))
+    }
+}
+
+/// A number as elements of this type hold it: float16 and float32 are rounded to, once and to
+/// the nearest; no other type is narrower than what the evaluator computes with.
+pub(crate) fn round(dtype: DType, x: f64) -> f64 {
+    match dtype {
+        DType::F16 => f16::from_f64(x).to_f64(),
+        DType::F32 => f64::from(x as f32),
+        _ => x,
     }
 }
 
@@ -224,6 +236,12 @@ impl TensorType {
             dtype: DType::F32,
             shape: shape.into(),
         }
+    }
+
+    /// A tensor of the same shape with other elements.
+    #[must_use]
+    pub fn with_dtype(self, dtype: DType) -> Self {
+        Self { dtype, ..self }
     }
 }
 

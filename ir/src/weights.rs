@@ -8,7 +8,7 @@ use std::{
 
 use sha2::{Digest as _, Sha256};
 
-use crate::{Diagnostic, Result, Shape, TensorType};
+use crate::{DType, Diagnostic, Result, Shape, TensorType, tensor_type::round};
 
 /// Reads one weight: its elements in row-major order, as float32.
 pub type Load = dyn Fn() -> Result<Vec<f32>> + Send + Sync;
@@ -146,6 +146,19 @@ impl Weight {
         weight
     }
 
+    /// The weight in this element type, its elements rounded to the nearest: one too large for
+    /// float16 becomes infinite.
+    ///
+    /// # Errors
+    /// Those of [`Weight::values`].
+    pub fn cast(&self, dtype: DType) -> Result<Self> {
+        let values = self.values()?;
+        let rounded = values.iter().map(|&x| round(dtype, f64::from(x)) as f32);
+        let mut cast = Self::owned(&self.dims(), rounded.collect());
+        cast.ty.dtype = dtype;
+        Ok(cast)
+    }
+
     /// Element type and shape.
     pub fn ty(&self) -> &TensorType {
         &self.ty
@@ -156,7 +169,8 @@ impl Weight {
         self.ty.shape.resolve(1)
     }
 
-    /// The elements in row-major order, read once and then shared.
+    /// The elements in row-major order, read once and then shared. Those of a float16 weight are
+    /// float32 numbers that float16 can hold.
     ///
     /// # Errors
     /// The source's own error, or a declared weight without elements.

@@ -70,6 +70,7 @@ fn find(graph: &Graph, root: NodeId) -> Option<Found> {
         window: windows.window,
         scale,
         act: conv(graph, v)?.act,
+        narrow_softmax: false,
     };
     let input = unpadded(graph, &op, map, crop, &mut matched)?;
     matched.sort_unstable();

@@ -121,6 +121,7 @@ fn attention(m: &mut Modules, block: &Block, x: Value) -> Result<Value> {
         window,
         scale: (block.dim_head as f64).powf(-0.5),
         act: block.act(),
+        narrow_softmax: false,
     };
     let key = |slot: &str| {
         let (projection, part) = slot.split_once('.')?;

@@ -32,6 +32,7 @@ impl Op {
             | Op::Activation(_)
             | Op::LayerScale
             | Op::Add
+            | Op::Cast { .. }
             | Op::Scale { .. }
             | Op::Pad { .. }
             | Op::Crop { .. }

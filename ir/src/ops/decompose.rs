@@ -4,7 +4,7 @@
 //! backend without a lowering of its own inlines them.
 
 use super::{Act, Attention, Conv2d, Grouping, I2Rmb, Mixer, Norm, Op, WindowAttention, Windows};
-use crate::{Graph, Node, NodeId, Result, Value};
+use crate::{DType, Graph, Node, NodeId, Result, Value};
 
 /// The fragment a fused node stands for: a graph with the node's operands as inputs and its
 /// value as result, parts named `<node>.<part>`. `None` for an op that is not fused.
@@ -37,6 +37,7 @@ pub fn decompose(graph: &Graph, id: NodeId) -> Result<Option<Graph>> {
         | Op::Activation(_)
         | Op::LayerScale
         | Op::Add
+        | Op::Cast { .. }
         | Op::Scale { .. }
         | Op::Pad { .. }
         | Op::Crop { .. }
@@ -266,14 +267,9 @@ fn attend(
         let scale = Op::Scale { factor: op.scale };
         scores = graph.add(&part("scale"), scale, &[scores.into()], &[])?;
     }
-    let probabilities = graph.add(&part("softmax"), Op::Softmax, &[scores.into()], &[])?;
+    let probabilities = softmax(graph, &part("softmax"), scores.into(), op.narrow_softmax)?;
     let product = Op::MatMul { transpose_b: false };
-    let mixed = graph.add(
-        &part("mix"),
-        product,
-        &[probabilities.into(), tokens[2]],
-        &[],
-    )?;
+    let mixed = graph.add(&part("mix"), product, &[probabilities, tokens[2]], &[])?;
     let [height, width] = [2, 3].map(|axis| graph.ty(qkv[2]).shape.0[axis].resolve(1));
     let merge = Op::WindowMerge {
         windows,
@@ -283,6 +279,19 @@ fn attend(
     Ok(graph
         .add(&part("merge"), merge, &[mixed.into()], &[])?
         .into())
+}
+
+/// Softmax in the type of the scores if that is wanted, in float32 otherwise.
+fn softmax(graph: &mut Graph, name: &str, scores: Value, narrow: bool) -> Result<Value> {
+    let dtype = graph.ty(scores).dtype;
+    if narrow || dtype == DType::F32 {
+        return Ok(graph.add(name, Op::Softmax, &[scores], &[])?.into());
+    }
+    let widen = Op::Cast { to: DType::F32 };
+    let wide = graph.add(&format!("{name}.scores"), widen, &[scores], &[])?;
+    let wide = graph.add(&format!("{name}.wide"), Op::Softmax, &[wide.into()], &[])?;
+    let narrow = Op::Cast { to: dtype };
+    Ok(graph.add(name, narrow, &[wide.into()], &[])?.into())
 }
 
 fn expand_block(graph: &mut Graph, node: &Node, block: &I2Rmb, x: Value) -> Result<Value> {

@@ -21,6 +21,8 @@ pub use shape::WeightTypes;
 pub(crate) use shape::check_type;
 pub(crate) use text::{AttributeValue, from_text, to_text};
 
+use crate::DType;
+
 /// One operation. Images are `[N, C, H, W]`; windows are `[N·windows, heads, tokens, channels]`.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Op {
@@ -33,6 +35,7 @@ pub enum Op {
     /// Inference-mode BatchNorm over channels: `(x - mean) / sqrt(var + eps) * weight + bias`.
     BatchNorm(Norm),
     /// LayerNorm over the channels of every pixel; weight and bias may have been folded away.
+    /// Its statistics are float32 at least, whatever the type of the image.
     LayerNorm(Norm),
     /// An elementwise activation.
     Activation(Act),
@@ -40,6 +43,11 @@ pub enum Op {
     LayerScale,
     /// Elementwise sum of two values of one type.
     Add,
+    /// The same values in another element type, each rounded to the nearest.
+    Cast {
+        /// The type.
+        to: DType,
+    },
     /// Product with a number.
     Scale {
         /// The number.
@@ -186,6 +194,9 @@ pub struct WindowAttention {
     pub scale: f64,
     /// Activation of v.
     pub act: Act,
+    /// Whether the softmax is computed in the type of the scores where that is narrower than
+    /// float32; it is float32 otherwise, between two casts.
+    pub narrow_softmax: bool,
 }
 
 /// What an i2RMB block does between its norm and its depthwise convolution.
@@ -293,6 +304,7 @@ impl Op {
             | Op::LayerNorm(_)
             | Op::Activation(_)
             | Op::LayerScale
+            | Op::Cast { .. }
             | Op::Scale { .. }
             | Op::Pad { .. }
             | Op::Crop { .. }
@@ -323,6 +335,7 @@ impl Op {
             Op::Input
             | Op::Activation(_)
             | Op::Add
+            | Op::Cast { .. }
             | Op::Scale { .. }
             | Op::Pad { .. }
             | Op::Crop { .. }

@@ -78,8 +78,8 @@ impl Image {
 
 /// Refuses a type that no value or weight of a graph may have.
 pub(crate) fn check_type(ty: &TensorType) -> Rule<()> {
-    if ty.dtype != DType::F32 {
-        return Err(format!("{ty} is not float32"));
+    if !matches!(ty.dtype, DType::F32 | DType::F16) {
+        return Err(format!("{ty} is neither float32 nor float16"));
     }
     if ty.shape.numel(1) == 0 {
         return Err(format!("{ty} has no elements"));
@@ -91,8 +91,9 @@ pub(crate) fn check_type(ty: &TensorType) -> Rule<()> {
 }
 
 impl Op {
-    /// Types of the outputs, from the types of inputs and weights. All are float32 and hold
-    /// between 1 and 2^40 elements per picture (2^28 where addresses have 32 bits).
+    /// Types of the outputs, from the types of inputs and weights. All are float32 or float16,
+    /// like the inputs and weights unless the op is a cast, and hold between 1 and 2^40 elements
+    /// per picture (2^28 where addresses have 32 bits).
     ///
     /// # Errors
     /// One sentence that says which operand does not fit.
@@ -108,8 +109,13 @@ impl Op {
         for (slot, ty) in &weights.0 {
             check_type(ty).map_err(|why| format!("has a weight `{slot}` whose type {why}"))?;
         }
-        let outputs = self.rule(inputs, weights)?;
-        for ty in &outputs {
+        let dtype = common_dtype(inputs, weights)?;
+        let mut outputs = self.rule(inputs, weights)?;
+        for ty in &mut outputs {
+            ty.dtype = match self {
+                Op::Cast { to } => *to,
+                _ => dtype,
+            };
             check_type(ty).map_err(|why| format!("has a result whose type {why}"))?;
         }
         Ok(outputs)
@@ -147,7 +153,7 @@ impl Op {
                 one(inputs[0])
             }
             Op::Activation(Act::None) => Err("names no function".into()),
-            Op::Activation(_) | Op::Scale { .. } | Op::Softmax => one(inputs[0]),
+            Op::Activation(_) | Op::Cast { .. } | Op::Scale { .. } | Op::Softmax => one(inputs[0]),
             Op::LayerScale => {
                 weights.expect("gamma", &[1, Image::of(inputs[0])?.c, 1, 1])?;
                 one(inputs[0])
@@ -191,6 +197,22 @@ impl Op {
             }
             Op::I2Rmb(block) => one(&mixed(block, Image::of(inputs[0])?, weights)?.ty()),
         }
+    }
+}
+
+/// The element type that all inputs and weights have.
+fn common_dtype(inputs: &[&TensorType], weights: &WeightTypes) -> Rule<DType> {
+    let inputs = inputs.iter().map(|ty| ("an input", ty.dtype));
+    let weights = weights.0.iter().map(|(slot, ty)| (*slot, ty.dtype));
+    let mut all = inputs.chain(weights);
+    let Some((first, dtype)) = all.next() else {
+        return Ok(DType::F32);
+    };
+    match all.find(|(_, other)| *other != dtype) {
+        None => Ok(dtype),
+        Some((name, other)) => Err(format!(
+            "mixes element types: {first} is {dtype}, {name} {other}; a cast is needed"
+        )),
     }
 }
 

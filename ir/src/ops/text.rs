@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{Act, Attention, Conv2d, Grouping, I2Rmb, Mixer, Norm, Op, WindowAttention, Windows};
+use crate::DType;
 
 /// The value of one attribute.
 #[derive(Debug, Clone, PartialEq)]
@@ -84,6 +85,10 @@ pub(crate) fn to_text(op: &Op) -> (&'static str, Attributes) {
         Op::Activation(Act::Gelu) => ("gelu", vec![]),
         Op::LayerScale => ("layer_scale", vec![]),
         Op::Add => ("add", vec![]),
+        Op::Cast { to } => (
+            "cast",
+            vec![("to", AttributeValue::Word(to.name().to_lowercase()))],
+        ),
         Op::Scale { factor } => ("scale", vec![("factor", Float(*factor))]),
         Op::Pad { bottom, right } => (
             "pad",
@@ -144,6 +149,7 @@ fn attention_attributes(op: &WindowAttention) -> Attributes {
         a.push(("scale", AttributeValue::Float(op.scale)));
     }
     act(&mut a, "act", op.act);
+    flag(&mut a, "narrow_softmax", op.narrow_softmax);
     a
 }
 
@@ -192,6 +198,7 @@ pub(crate) fn from_text(
         "gelu" => Op::Activation(Act::Gelu),
         "layer_scale" => Op::LayerScale,
         "add" => Op::Add,
+        "cast" => Op::Cast { to: a.dtype("to")? },
         "scale" => Op::Scale {
             factor: a.float("factor")?,
         },
@@ -310,6 +317,11 @@ impl Reader {
         T::from_word(&Self::must(name, word)?)
     }
 
+    fn dtype(&mut self, name: &str) -> Result<DType, String> {
+        let word = self.word(name)?;
+        Self::must(name, word)?.parse()
+    }
+
     fn act(&mut self, name: &str) -> Result<Act, String> {
         let word = self.word(name)?;
         word.map_or(Ok(Act::None), |word| Act::from_word(&word))
@@ -353,6 +365,7 @@ impl Reader {
                 1.0
             },
             act: self.act("act")?,
+            narrow_softmax: self.flag("narrow_softmax")?,
         })
     }
 

@@ -66,14 +66,14 @@ fn channel_mean(image: &[f64], pixels: usize, term: impl Fn(usize, f64) -> f64) 
     mean
 }
 
-/// Softmax over the last axis.
-pub(super) fn softmax(x: &Tensor) -> Tensor {
+/// Softmax over the last axis; `step` rounds the result of each of its steps.
+pub(super) fn softmax(x: &Tensor, step: impl Fn(f64) -> f64 + Sync) -> Tensor {
     let mut out = x.clone();
     let row_length = x.shape[x.shape.len() - 1];
     out.data.par_chunks_mut(row_length).for_each(|row| {
         let max = row.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-        row.iter_mut().for_each(|x| *x = (*x - max).exp());
-        let sum: f64 = row.iter().sum();
+        row.iter_mut().for_each(|x| *x = step(step(*x - max).exp()));
+        let sum = step(row.iter().sum());
         row.iter_mut().for_each(|x| *x /= sum);
     });
     out

@@ -2,8 +2,8 @@
 //!
 //! Every op is written out from its definition with float64 arithmetic in a fixed order, so
 //! results do not depend on the number of threads. [`Precision::F32`] rounds every op's result
-//! to float32 as a runtime's tensors do; [`Precision::F64`] rounds nothing, which is what
-//! tolerances are derived from. Fused ops are evaluated through their decomposition.
+//! to its type, float32 or float16, as a runtime's tensors do; [`Precision::F64`] rounds nothing,
+//! which is what tolerances are derived from. Fused ops are evaluated through their decomposition.
 //!
 //! Graphs are expected to be [`Verified`](crate::Verified); shapes are not checked again.
 
@@ -18,7 +18,7 @@ use rayon::prelude::*;
 
 pub use node::evaluate_node;
 
-use crate::{Diagnostic, Dim, Graph, NodeId, Result, Value, ops::Op};
+use crate::{Diagnostic, Dim, Graph, NodeId, Result, Value, ops::Op, tensor_type::round};
 
 /// Most elements of one value. The evaluator keeps float64: more would be 16 GiB (half a GiB
 /// where addresses have 32 bits), and a graph of that size comes from a slip in the input size or
@@ -28,7 +28,7 @@ const MAX_ELEMENTS: usize = 1 << if usize::BITS < 64 { 26 } else { 31 };
 /// What is kept of an op's float64 result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Precision {
-    /// Rounded to float32.
+    /// Rounded to its type, float32 or float16.
     F32,
     /// As computed.
     F64,
@@ -100,8 +100,9 @@ pub fn evaluate_values(
             .map_err(|e| e.node(&graph.node(id).name))?;
         for (output, mut tensor) in results.into_iter().enumerate() {
             if precision == Precision::F32 {
+                let dtype = graph.node(id).outputs[output].dtype;
                 let elements = tensor.data.par_iter_mut();
-                elements.for_each(|x| *x = f64::from(*x as f32));
+                elements.for_each(|x| *x = round(dtype, *x));
             }
             values.insert(Value { node: id, output }, tensor);
         }

@@ -8,8 +8,9 @@ use super::{
     products::{Kernel, conv2d, linear, matmul},
 };
 use crate::{
-    Diagnostic, Graph, Node, NodeId, Result,
+    DType, Diagnostic, Graph, Node, NodeId, Result,
     ops::{self, Op},
+    tensor_type::round,
 };
 
 /// A node's results for these operands. Their rounding is left to the caller; `precision` is
@@ -44,6 +45,7 @@ pub fn evaluate_node(
             one(per_channel(operands[0], |c, x| x * gamma[c]))
         }
         Op::Add => one(add(operands[0], operands[1])),
+        Op::Cast { .. } => one(operands[0].clone()),
         Op::Scale { factor } => one(map(operands[0], |x| x * factor)),
         Op::Pad { bottom, right } => {
             let (h, w) = (operands[0].shape[2], operands[0].shape[3]);
@@ -58,7 +60,11 @@ pub fn evaluate_node(
             width,
         } => one(merge(operands[0], windows, *height, *width)),
         Op::MatMul { transpose_b } => one(matmul(operands[0], operands[1], *transpose_b)),
-        Op::Softmax => one(softmax(operands[0])),
+        // A float16 softmax has no wider numbers inside, unlike sums and norms.
+        Op::Softmax if precision == Precision::F32 && node.outputs[0].dtype == DType::F16 => {
+            one(softmax(operands[0], |x| round(DType::F16, x)))
+        }
+        Op::Softmax => one(softmax(operands[0], |x| x)),
         Op::GlobalAvgPool => one(global_avg_pool(operands[0])),
         Op::Linear => one(linear(operands[0], &weights.kernel()?)),
         Op::Input | Op::WindowAttention(_) | Op::I2Rmb(_) => Err(Diagnostic::internal(

@@ -309,6 +309,7 @@ impl Grower {
             },
             scale: self.float(),
             act: self.act(),
+            narrow_softmax: self.flip(),
         };
         let mid = 4 * op.heads;
         (op, mid)

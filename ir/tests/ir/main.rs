@@ -1,5 +1,6 @@
 //! Tests of the graph: text form, shape rules, verifier, patches, reference evaluator, fused ops.
 
+mod element_types;
 mod evaluator;
 mod fused;
 mod generate;

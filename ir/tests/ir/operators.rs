@@ -321,6 +321,7 @@ impl Modules<'_> {
             },
             scale: (dim_head as f64).powf(-0.5),
             act: case.act(),
+            narrow_softmax: false,
         }
     }
 

@@ -568,6 +568,6 @@ fn operands_of_impossible_types() {
     check("F32[1048576, 1048577]", "too many elements");
     check("F32[4, 0, 4]", "no elements");
     check("F32[0N, 4]", "no elements");
-    check("F16[4]", "not float32");
-    check("I64[4]", "not float32");
+    check("BF16[4]", "neither float32 nor float16");
+    check("I64[4]", "neither float32 nor float16");
 }

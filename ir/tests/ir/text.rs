@@ -141,6 +141,7 @@ fn fused_ops_with_all_attributes() {
                     window,
                     scale,
                     act,
+                    narrow_softmax: scale < 1.0,
                 }));
             }
         }
@@ -328,7 +329,17 @@ fn malformed_text_is_refused_with_its_line() {
         1,
         "unknown attribute `size`",
     );
-    inside("  %y = input : i64[1]", 1, "not float32");
+    inside("  %y = input : i64[1]", 1, "neither float32 nor float16");
+    inside(
+        "  %y = cast(%x) to=f15 : f32[N, 4, 8, 8]",
+        1,
+        "unknown element type `f15`",
+    );
+    inside(
+        "  %y = cast(%x) to=i8 : i8[N, 4, 8, 8]",
+        1,
+        "neither float32 nor float16",
+    );
     inside("  %y = input : f32[0]", 1, "no elements");
     inside(
         "  %y = input : f32[4294967296, 4294967296]",

@@ -152,7 +152,7 @@ fn types() {
                 .weights
                 .insert("w", Weight::declared(ty("I64[2]"), None));
         },
-        &["c: constant has a weight `value` whose type i64[2] is not float32"],
+        &["c: constant has a weight `value` whose type i64[2] is neither float32 nor float16"],
     );
 }
 
@@ -165,6 +165,7 @@ fn attributes() {
             window: [2, 2],
             scale,
             act: Act::None,
+            narrow_softmax: false,
         })
     };
     for (eps, spelt) in [
