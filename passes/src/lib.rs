@@ -3,6 +3,8 @@
 //! Every pass lives in a file of its own beside the `.emir` cases in which it fires and in which
 //! it must not. "Exact" means equal in real arithmetic; weights are folded in float64 and rounded
 //! once, when the pipeline is done.
+//!
+//! [`precision`] is not one of them: float16 rounds.
 
 #![warn(missing_docs)]
 
@@ -18,6 +20,7 @@ mod i2rmb;
 mod layer_norm;
 mod layer_scale;
 mod pointwise;
+pub mod precision;
 mod single_window;
 mod window_attention;
 

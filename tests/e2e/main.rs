@@ -9,5 +9,6 @@ mod costs;
 mod digits;
 mod goldens;
 mod onnx;
+mod precision;
 mod rust_crate;
 mod snapshots;

@@ -19,7 +19,7 @@ use emoc_runtimes::{Found, NamedTensor, OnnxModel, Runtime};
 use emoc_tests::{assert_agrees, fixtures, tolerance};
 
 /// tract, and ONNX Runtime if `scripts/fetch-onnxruntime` has been run.
-fn runtimes() -> Vec<Box<dyn Runtime>> {
+pub fn runtimes() -> Vec<Box<dyn Runtime>> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let options = emoc_runtimes::Options {
         onnxruntime_dir: Some(root.join(".onnxruntime")),
@@ -40,7 +40,7 @@ fn runtimes() -> Vec<Box<dyn Runtime>> {
 }
 
 /// The outputs of a file, in the graph's order.
-fn run(runtime: &dyn Runtime, bytes: &[u8], input: &Tensor) -> Result<Vec<NamedTensor>> {
+pub fn run(runtime: &dyn Runtime, bytes: &[u8], input: &Tensor) -> Result<Vec<NamedTensor>> {
     let input = NamedTensor::new("input", input.shape.clone(), input.to_f32())?;
     let model = OnnxModel::read(bytes)?;
     let bound = model.bind(&[input.fact()])?;

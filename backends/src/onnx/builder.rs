@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use emoc_ir::DType;
+use half::f16;
 use prost::Message;
 
 use super::proto::{AttributeProto, AttributeType, DataType, NodeProto, TensorProto};
@@ -22,6 +24,8 @@ type Computation = (String, Vec<String>, Vec<Vec<u8>>);
 pub(super) struct Builder {
     /// Version of the operator set.
     pub(super) opset: u32,
+    /// What the node that is lowered computes in: float32 or float16.
+    pub(super) dtype: DType,
     pub(super) nodes: Vec<NodeProto>,
     pub(super) initializers: Vec<TensorProto>,
     names: BTreeSet<String>,
@@ -35,6 +39,7 @@ impl Builder {
     pub(super) fn new(opset: u32) -> Self {
         Self {
             opset,
+            dtype: DType::F32,
             nodes: Vec::new(),
             initializers: Vec::new(),
             names: BTreeSet::new(),
@@ -95,11 +100,18 @@ impl Builder {
         outputs
     }
 
-    /// A float32 initializer. The same name with the same contents is stored once.
+    /// An initializer of the type that is computed in. The same name with the same contents is
+    /// stored once.
     pub(super) fn floats(&mut self, name: &str, dims: &[usize], values: &[f32]) -> String {
         debug_assert_eq!(dims.iter().product::<usize>(), values.len());
-        let bytes = values.iter().flat_map(|v| v.to_le_bytes()).collect();
-        self.initializer(name, dims, DataType::Float, bytes)
+        let bytes = match self.dtype {
+            DType::F16 => {
+                let halves = values.iter().map(|&v| f16::from_f32(v));
+                halves.flat_map(f16::to_le_bytes).collect()
+            }
+            _ => values.iter().flat_map(|v| v.to_le_bytes()).collect(),
+        };
+        self.initializer(name, dims, data_type(self.dtype), bytes)
     }
 
     /// An int64 initializer of rank 1.
@@ -115,7 +127,7 @@ impl Builder {
         self.initializer(name, dims, DataType::Int32, bytes.collect())
     }
 
-    /// A float32 number.
+    /// A number of the type that is computed in.
     pub(super) fn number(&mut self, value: f32) -> String {
         self.floats(&format!("const.{value}"), &[], &[value])
     }
@@ -170,6 +182,14 @@ impl Builder {
         }
         let tensors = self.initializers.iter_mut();
         tensors.for_each(|tensor| renamed(&mut tensor.name));
+    }
+}
+
+/// ONNX's number for a type that is computed in.
+pub(super) fn data_type(dtype: DType) -> DataType {
+    match dtype {
+        DType::F16 => DataType::Float16,
+        _ => DataType::Float,
     }
 }
 

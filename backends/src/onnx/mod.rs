@@ -12,12 +12,12 @@
 //! | `silu` | `Sigmoid`, `Mul` (there is no operator for it before opset 24) |
 //! | `gelu` | `Gelu`; before opset 20 `Div`, `Erf`, `Add`, `Mul`, `Mul` |
 //! | `layer_scale`, `scale` | `Mul` |
-//! | `add`, `softmax` | `Add`, `Softmax` |
+//! | `add`, `cast`, `softmax` | `Add`, `Cast`, `Softmax` |
 //! | `pad`, `crop`, `split` | `Pad`, `Slice`, `Split` |
 //! | `window_partition`, `window_merge` | `Gather` of pixels between `Reshape` and `Transpose` |
 //! | `matmul` | `MatMul`, after a `Transpose` where the op asks for one |
 //! | `global_avg_pool` | `GlobalAveragePool`, `Flatten`; channels last: `Reshape`, `ReduceMean` |
-//! | `linear` | `Gemm` |
+//! | `linear` | `Gemm`; in float16 `MatMul`, `Add` |
 //! | `window_attention` | `Gemm` or `Conv`, `Gather`, `MatMul`, `Softmax`; see `lower/attention/` |
 //! | `i2rmb` | `Conv` or, in windows, `Gemm` on rows; see `lower/block.rs` |
 
@@ -29,7 +29,7 @@ mod read;
 #[cfg(test)]
 mod tests;
 
-use emoc_ir::{Diagnostic, Dim, Graph, Result, Shape, Value, Verified};
+use emoc_ir::{DType, Diagnostic, Dim, Graph, Result, Shape, Value, Verified};
 use prost::Message;
 
 pub use read::{Description, describe, with_weights_of};
@@ -86,7 +86,7 @@ impl Default for Options {
 }
 
 /// The bytes of an `.onnx` file that computes the graph. Its inputs and outputs have the names
-/// and types of the graph's; a symbolic batch is the named dimension `N`.
+/// and shapes of the graph's and are float32; a symbolic batch is the named dimension `N`.
 ///
 /// # Errors
 /// Options that cannot be met, a weight that cannot be read, or a file over 2 GiB.
@@ -179,6 +179,11 @@ fn name_outputs(
             return Err(Diagnostic::input(message));
         }
         let mut tensor = lowering.plain(*value)?;
+        if graph.ty(*value).dtype != DType::F32 {
+            tensor = lowering
+                .builder
+                .cast(&format!("{name}.f32"), &tensor, DType::F32);
+        }
         let computed = lowering.builder.nodes.iter();
         let computed = computed.flat_map(|node| &node.output).any(|o| *o == tensor);
         if !computed || renames.iter().any(|(old, _)| *old == tensor) {

@@ -1,11 +1,21 @@
 //! The operator calls the lowerings are made of, each in the form its operator set wants.
 
 use emoc_ir::{
-    Dim,
+    DType, Dim,
     ops::{Act, Conv2d},
 };
 
-use super::builder::{Attr, Builder};
+use super::{
+    builder::{Attr, Builder, data_type},
+    proto::DataType,
+};
+
+/// The weight `[O, C]` of a product with rows.
+pub(super) struct Matrix<'a> {
+    pub(super) key: &'a str,
+    pub(super) dims: [usize; 2],
+    pub(super) values: &'a [f32],
+}
 
 impl Builder {
     pub(super) fn reshape(&mut self, name: &str, x: &str, dims: &[Dim]) -> String {
@@ -46,10 +56,37 @@ impl Builder {
         self.op("Softmax", name, &[x], vec![("axis", Attr::Int(-1))])
     }
 
-    /// `a · bᵀ + c`.
-    pub(super) fn gemm(&mut self, name: &str, a: &str, b: &str, c: Option<&str>) -> String {
-        let inputs: Vec<_> = [a, b].into_iter().chain(c).collect();
-        self.op("Gemm", name, &inputs, vec![("transB", Attr::Int(1))])
+    pub(super) fn cast(&mut self, name: &str, x: &str, to: DType) -> String {
+        let to = Attr::Int(data_type(to) as i64);
+        self.op("Cast", name, &[x], vec![("to", to)])
+    }
+
+    /// `rows · weightᵀ + addend`, for a weight `[O, C]`. Runtimes that lack a float16 `Gemm`
+    /// have a `MatMul`, which wants the weight transposed.
+    pub(super) fn product(
+        &mut self,
+        name: &str,
+        rows: &str,
+        weight: &Matrix,
+        addend: Option<&str>,
+    ) -> String {
+        let Matrix { key, dims, values } = weight;
+        if self.dtype == DType::F32 {
+            let weight = self.floats(key, dims, values);
+            let inputs: Vec<_> = [rows, &weight].into_iter().chain(addend).collect();
+            return self.op("Gemm", name, &inputs, vec![("transB", Attr::Int(1))]);
+        }
+        let [outputs, inputs] = *dims;
+        let column = |input| (0..outputs).map(move |output| values[output * inputs + input]);
+        let transposed: Vec<_> = (0..inputs).flat_map(column).collect();
+        let weight = self.floats(key, &[inputs, outputs], &transposed);
+        match addend {
+            None => self.matmul(name, rows, &weight),
+            Some(addend) => {
+                let y = self.matmul(&format!("{name}.product"), rows, &weight);
+                self.add(name, &y, addend)
+            }
+        }
     }
 
     /// LayerNorm over the last axis. ONNX demands a scale, also where it is 1.
@@ -62,10 +99,14 @@ impl Builder {
         eps: f64,
     ) -> String {
         let inputs: Vec<_> = [x, scale].into_iter().chain(bias).collect();
-        let attributes = vec![
+        let mut attributes = vec![
             ("axis", Attr::Int(-1)),
             ("epsilon", Attr::Float(eps as f32)),
         ];
+        if self.dtype != DType::F32 {
+            // The default, but what the numbers depend on is spelt out.
+            attributes.push(("stash_type", Attr::Int(DataType::Float as i64)));
+        }
         self.op("LayerNormalization", name, &inputs, attributes)
     }
 

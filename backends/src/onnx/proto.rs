@@ -120,6 +120,7 @@ pub enum DataType {
     Float = 1,
     Int32 = 6,
     Int64 = 7,
+    Float16 = 10,
 }
 
 /// A value's name and type.

@@ -23,7 +23,7 @@ pub struct Description {
     pub opset: i64,
     /// Nodes of the graph.
     pub nodes: usize,
-    /// Elements of its float32 initializers.
+    /// Elements of its floating-point initializers.
     pub parameters: u64,
     /// Metadata in the file's order.
     pub metadata: Vec<(String, String)>,
@@ -44,7 +44,8 @@ impl Description {
 pub fn describe(bytes: &[u8]) -> Result<Description> {
     let model = ModelHead::decode(bytes).map_err(|error| not_onnx(&error))?;
     let graph = model.graph.ok_or_else(no_graph)?;
-    let float = |tensor: &&TensorHead| tensor.data_type == i32::from(DataType::Float);
+    let floats = [DataType::Float, DataType::Float16].map(i32::from);
+    let float = |tensor: &&TensorHead| floats.contains(&tensor.data_type);
     let elements = |tensor: &TensorHead| {
         let sizes = tensor
             .dims

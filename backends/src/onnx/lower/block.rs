@@ -11,6 +11,7 @@ use emoc_ir::{
 };
 
 use super::{
+    super::operators::Matrix,
     Layout::{ChannelsLast, Plain, Rows},
     Lowering,
     layout::{Image, Stored},
@@ -148,22 +149,24 @@ impl Lowering<'_> {
         local: &Stored,
     ) -> Result<String> {
         let rows = local.get(&mut self.builder, Rows)?;
-        let dims = self.dims(node, "proj.weight")?;
-        let values = self.values(node, "proj.weight")?.unwrap_or_default();
-        let key = node.weight("proj.weight").unwrap_or_default();
-        let weight = self.builder.floats(key, &dims[..2], &values);
+        let (dims, values) = self.matrix(node, "proj.weight")?;
+        let weight = Matrix {
+            key: &node.weights["proj.weight"],
+            dims,
+            values: &values,
+        };
         let bias = self.weight(node, "proj.bias")?;
         if !block.residual {
             return Ok(self
                 .builder
-                .gemm(&node.name, &rows, &weight, bias.as_deref()));
+                .product(&node.name, &rows, &weight, bias.as_deref()));
         }
         let x = self.get(x, Rows)?;
         let Some(bias) = bias else {
-            return Ok(self.builder.gemm(&node.name, &rows, &weight, Some(&x)));
+            return Ok(self.builder.product(&node.name, &rows, &weight, Some(&x)));
         };
         let name = format!("{}.proj", node.name);
-        let y = self.builder.gemm(&name, &rows, &weight, Some(&bias));
+        let y = self.builder.product(&name, &rows, &weight, Some(&bias));
         Ok(self.builder.add(&node.name, &x, &y))
     }
 }

@@ -74,6 +74,7 @@ impl<'g> Lowering<'g> {
 
     fn lower(&mut self, id: NodeId, node: &'g Node) -> Result<()> {
         let x = self.graph.operands(id);
+        self.builder.dtype = self.graph.ty(id).dtype;
         match &node.op {
             Op::Input => self.input(id, node),
             Op::Constant => self.constant(id, node)?,
@@ -83,6 +84,7 @@ impl<'g> Lowering<'g> {
             Op::Activation(act) => self.activation(id, *act, x[0])?,
             Op::LayerScale => self.layer_scale(id, node, x[0])?,
             Op::Add => self.add(id, x[0], x[1])?,
+            Op::Cast { to } => self.cast(id, *to, x[0])?,
             Op::Scale { factor } => self.scale(id, *factor, x[0])?,
             Op::Pad { bottom, right } => self.pad(id, [*bottom, *right], x[0])?,
             Op::Crop { height, width } => self.crop(id, [*height, *width], x[0])?,
@@ -126,6 +128,13 @@ impl<'g> Lowering<'g> {
         };
         let dims = self.dims(node, slot)?;
         Ok(Some(self.builder.floats(key, &dims, &values)))
+    }
+
+    /// The weight in a slot as a matrix `[O, C]`, if there is one: its key, sizes and elements.
+    fn matrix(&self, node: &Node, slot: &str) -> Result<([usize; 2], Arc<[f32]>)> {
+        let dims = self.dims(node, slot)?;
+        let values = self.values(node, slot)?.unwrap_or_default();
+        Ok(([dims[0], dims[1]], values))
     }
 
     /// The weights of a node's slots, in the slots' order.

@@ -1,12 +1,12 @@
 //! Ops that correspond to PyTorch modules and functions.
 
 use emoc_ir::{
-    Node, NodeId, Result, Value,
+    DType, Node, NodeId, Result, Value,
     ops::{Act, Conv2d, Norm},
 };
 
 use super::{
-    super::builder::Attr,
+    super::{builder::Attr, operators::Matrix},
     Layout::{self, ChannelsLast, Plain, Rows},
     Lowering,
 };
@@ -143,6 +143,14 @@ impl Lowering<'_> {
         Ok(())
     }
 
+    pub(super) fn cast(&mut self, id: NodeId, to: DType, x: Value) -> Result<()> {
+        let layout = self.stored(x)?.layout();
+        let x = self.get(x, layout)?;
+        let y = self.builder.cast(&self.name(id.into()), &x, to);
+        self.bind(id, layout, y);
+        Ok(())
+    }
+
     pub(super) fn scale(&mut self, id: NodeId, factor: f64, x: Value) -> Result<()> {
         let x = self.plain(x)?;
         let factor = self.builder.number(factor as f32);
@@ -247,10 +255,16 @@ impl Lowering<'_> {
     pub(super) fn linear(&mut self, id: NodeId, node: &Node, x: Value) -> Result<()> {
         let x = self.plain(x)?;
         let bias = self.weight(node, "bias")?;
-        if let Some(weight) = self.weight(node, "weight")? {
-            let y = self.builder.gemm(&node.name, &x, &weight, bias.as_deref());
-            self.bind(id, Plain, y);
-        }
+        let (dims, values) = self.matrix(node, "weight")?;
+        let weight = Matrix {
+            key: &node.weights["weight"],
+            dims,
+            values: &values,
+        };
+        let y = self
+            .builder
+            .product(&node.name, &x, &weight, bias.as_deref());
+        self.bind(id, Plain, y);
         Ok(())
     }
 }

@@ -14,11 +14,12 @@ mod one_window;
 mod pieces;
 
 use emoc_ir::{
-    Dim, Node, NodeId, Result, Value,
+    DType, Dim, Node, NodeId, Result, Value,
     ops::{Attention, Grouping, WindowAttention},
 };
 
 use super::{
+    super::operators::Matrix,
     Layout, Lowering,
     layout::{Image, Stored},
 };
@@ -74,9 +75,15 @@ impl Plan<'_> {
         }
     }
 
+    /// Output and input channels of a projection.
+    fn dims(&self, projection: &Projection) -> [usize; 2] {
+        let inputs = self.image.c;
+        [projection.weight.len() / inputs, inputs]
+    }
+
     /// Channels of a head of a projection.
     fn head(&self, projection: &Projection) -> usize {
-        projection.weight.len() / self.image.c / self.op.heads
+        self.dims(projection)[0] / self.op.heads
     }
 
     fn part(&self, part: &str) -> String {
@@ -187,26 +194,21 @@ impl Lowering<'_> {
         ])
     }
 
-    /// Weight and bias of a projection as initializers; `kernel` is what follows `[O, C]`.
-    fn parameters(
-        &mut self,
-        plan: &Plan,
-        p: &Projection,
-        kernel: &[usize],
-    ) -> (String, Option<String>) {
-        let outputs = p.weight.len() / plan.image.c;
-        let dims = [&[outputs, plan.image.c], kernel].concat();
-        let weight = self.builder.floats(&p.keys[0], &dims, &p.weight);
+    fn bias(&mut self, p: &Projection) -> Option<String> {
         let bias = p.bias.as_ref();
-        let bias = bias.map(|bias| self.builder.floats(&p.keys[1], &[outputs], bias));
-        (weight, bias)
+        bias.map(|bias| self.builder.floats(&p.keys[1], &[bias.len()], bias))
     }
 
     /// A projection of rows, and the activation if it is v's.
     fn project(&mut self, plan: &Plan, p: &Projection, rows: &str) -> String {
         let name = plan.part(p.part);
-        let (weight, bias) = self.parameters(plan, p, &[]);
-        let y = self.builder.gemm(&name, rows, &weight, bias.as_deref());
+        let bias = self.bias(p);
+        let weight = Matrix {
+            key: &p.keys[0],
+            dims: plan.dims(p),
+            values: &p.weight,
+        };
+        let y = self.builder.product(&name, rows, &weight, bias.as_deref());
         self.activated(plan, p, y)
     }
 
@@ -218,10 +220,18 @@ impl Lowering<'_> {
             .activation(&plan.part("v.act"), &y, plan.op.act)
     }
 
-    /// Softmax over the last axis of `q · k`, whose rows are queries.
-    fn probabilities(&mut self, name: &str, q: &str, k: &str) -> String {
-        let scores = self.builder.matmul(&format!("{name}.scores"), q, k);
-        self.builder.softmax(&format!("{name}.softmax"), &scores)
+    /// Softmax over the last axis of `q · k`, whose rows are queries; in float32 unless the op
+    /// says otherwise.
+    fn probabilities(&mut self, plan: &Plan, name: &str, q: &str, k: &str) -> String {
+        let dtype = self.builder.dtype;
+        let part = |part: &str| format!("{name}.{part}");
+        let mut scores = self.builder.matmul(&part("scores"), q, k);
+        if plan.op.narrow_softmax || dtype == DType::F32 {
+            return self.builder.softmax(&part("softmax"), &scores);
+        }
+        scores = self.builder.cast(&part("scores.f32"), &scores, DType::F32);
+        let wide = self.builder.softmax(&part("softmax.f32"), &scores);
+        self.builder.cast(&part("softmax"), &wide, dtype)
     }
 
     /// Doubles what counts twice. Runtimes fold the factor into the product before it.

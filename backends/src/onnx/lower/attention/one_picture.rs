@@ -63,7 +63,7 @@ impl Lowering<'_> {
             let name = part(&format!("{}.transpose", p.part));
             self.builder.transpose(&name, &view, &perm)
         });
-        let probabilities = self.probabilities(&plan.part(word(grouping)), &q, &k);
+        let probabilities = self.probabilities(plan, &plan.part(word(grouping)), &q, &k);
         let y = self.builder.matmul(&part("mix"), &probabilities, &v);
         let y = self.counted(plan, y);
         let dims = [batch * tokens, plan.head_v].map(Dim::Fixed);

@@ -21,7 +21,10 @@ impl Lowering<'_> {
         let x = x.get(&mut self.builder, Plain)?;
         let [q, k, v] = plan.projections.each_ref().map(|p| {
             let name = plan.part(p.part);
-            let (weight, bias) = self.parameters(plan, p, &[1, 1]);
+            let [outputs, inputs] = plan.dims(p);
+            let dims = [outputs, inputs, 1, 1];
+            let weight = self.builder.floats(&p.keys[0], &dims, &p.weight);
+            let bias = self.bias(p);
             let weights: Vec<_> = [&weight].into_iter().chain(&bias).map(|w| &**w).collect();
             let conv = Conv2d::pointwise();
             let y = self.builder.conv(&name, &x, &weights, [1, 1], &conv);
@@ -37,7 +40,7 @@ impl Lowering<'_> {
         });
         let b = &mut self.builder;
         let q = b.transpose(&plan.part("q.transpose"), &q, TRANSPOSE);
-        let probabilities = self.probabilities(plan.name, &q, &k);
+        let probabilities = self.probabilities(plan, plan.name, &q, &k);
         let name = plan.part("softmax.transpose");
         let by_key = self.builder.transpose(&name, &probabilities, TRANSPOSE);
         let y = self.builder.matmul(&plan.part("mix"), &v, &by_key);

@@ -38,7 +38,7 @@ impl Lowering<'_> {
         // All three are [N, windows·heads, tokens, d].
         let name = plan.part("k.transpose");
         let k = self.builder.transpose(&name, &k, &[0, 1, 3, 2]);
-        let probabilities = self.probabilities(plan.name, &q, &k);
+        let probabilities = self.probabilities(plan, plan.name, &q, &k);
         let y = self.builder.matmul(&plan.part("mix"), &probabilities, &v);
         let y = self.counted(plan, y);
         let pieces = plan.groupings.len() * plan.windows() * plan.op.heads * plan.tokens();
