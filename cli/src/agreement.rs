@@ -39,8 +39,6 @@ const THREADS: usize = 1;
 /// How long repeated runs for the time may take.
 const TIMING: Duration = Duration::from_millis(300);
 
-const TOLERANCE: Tolerance = Tolerance::FLOAT32;
-
 /// Looks for every runtime.
 ///
 /// # Errors
@@ -60,6 +58,8 @@ pub fn runtimes(args: &RuntimeArgs) -> Result<Vec<Found>> {
 pub struct Reference {
     input: NamedTensor,
     outputs: Vec<NamedTensor>,
+    /// How far an artifact may be from it.
+    pub tolerance: Tolerance,
 }
 
 impl Reference {
@@ -67,13 +67,14 @@ impl Reference {
     ///
     /// # Errors
     /// The graph is too large to be evaluated.
-    pub fn evaluate(faithful: &Graph, ui: &Ui) -> Result<Self> {
+    pub fn evaluate(faithful: &Graph, tolerance: Tolerance, ui: &Ui) -> Result<Self> {
         ui.step("evaluating the reference");
         let input = input(faithful)?;
         let values = evaluate(faithful, &input, &outputs(faithful))?;
         Ok(Self {
             input,
             outputs: values,
+            tolerance,
         })
     }
 
@@ -224,7 +225,7 @@ pub fn judge(
             let expected = reference.blocks(faithful, ui)?;
             row.first_divergence = blocks_of(&bytes, reference, &**runtime, ui)
                 .ok()
-                .and_then(|actual| divergence(&expected, &actual));
+                .and_then(|actual| divergence(&expected, &actual, reference.tolerance));
         }
         rows.push(row);
     }
@@ -265,7 +266,7 @@ struct Measured {
 
 impl Measured {
     fn row(&self, runtime: &'static str, version: Option<String>, reference: &Reference) -> Row {
-        let comparisons = compare_all(&reference.outputs, &self.outputs, TOLERANCE);
+        let comparisons = compare_all(&reference.outputs, &self.outputs, reference.tolerance);
         let verdict = match all_agree(&comparisons) {
             true => Verdict::Agrees,
             false => Verdict::Disagrees,
@@ -325,8 +326,12 @@ fn shared(expected: &[NamedTensor], actual: &[NamedTensor]) -> Vec<NamedTensor> 
     expected.iter().filter(is_there).cloned().collect()
 }
 
-fn divergence(expected: &[NamedTensor], actual: &[NamedTensor]) -> Option<Divergence> {
-    first_divergence(&shared(expected, actual), actual, TOLERANCE)
+fn divergence(
+    expected: &[NamedTensor],
+    actual: &[NamedTensor],
+    tolerance: Tolerance,
+) -> Option<Divergence> {
+    first_divergence(&shared(expected, actual), actual, tolerance)
 }
 
 /// Differences at the end of every block, per runtime.
@@ -344,7 +349,7 @@ pub fn per_block(
             let actual = blocks_of(instrumented, reference, &**runtime, ui)?;
             tables.push(BlockTable {
                 runtime: runtime.name(),
-                blocks: compare_all(&shared(&expected, &actual), &actual, TOLERANCE),
+                blocks: compare_all(&shared(&expected, &actual), &actual, reference.tolerance),
             });
         }
     }
@@ -364,12 +369,12 @@ pub const FAITHFUL: &str = "the reference evaluator on the faithful graph, float
 pub const ROUNDED: &str = "the reference evaluator on the optimised graph with its weights rounded to float16 as the crate stores them, float32";
 
 /// What the manifest says about the check.
-pub fn record(rows: &[Row], reference: &'static str) -> CheckRecord {
+pub fn record(rows: &[Row], reference: &'static str, tolerance: Tolerance) -> CheckRecord {
     let agreed = rows.iter().filter(|row| row.is_good());
     CheckRecord {
         reference,
         input: "seeded, seed 0",
-        tolerance: "1e-4 x max(1, spread of the output)",
+        tolerance: tolerance.to_string(),
         agreed: agreed
             .map(|row| RuntimeRecord {
                 runtime: row.runtime,

@@ -42,6 +42,7 @@ Examples:
   emoc compile --checkpoint detector.pth --input-size 300 --window 10
       a backbone without a head: outputs stage1 to stage4
   emoc compile --variant 5M --input-size 512 --batch dynamic
+  emoc compile --checkpoint EMOv2_5M.pth --precision f16 --islands auto
   emoc compile --checkpoint EMOv2_5M.pth --target rust --weights-dtype f16
       writes the crate emov2-5m-224/, built with cargo and checked
   emoc compile --checkpoint EMOv2_5M.pth --print-after i2rmb --no-check > graph.emir
@@ -138,6 +139,8 @@ pub struct CompileArgs {
     #[command(flatten)]
     pub onnx: OnnxArgs,
     #[command(flatten)]
+    pub precision: PrecisionArgs,
+    #[command(flatten)]
     pub rust: RustArgs,
     #[command(flatten)]
     pub pipeline: PipelineArgs,
@@ -156,6 +159,16 @@ pub enum Target {
     Rust,
 }
 
+impl Target {
+    /// As it is typed.
+    pub fn name(self) -> &'static str {
+        match self {
+            Target::Onnx => "onnx",
+            Target::Rust => "rust",
+        }
+    }
+}
+
 #[derive(Debug, Clone, Copy, Args)]
 #[command(next_help_heading = "ONNX")]
 pub struct OnnxArgs {
@@ -165,6 +178,44 @@ pub struct OnnxArgs {
     /// Keep every tensor at this rank or below (5 for Core ML and most NPUs)
     #[arg(long, value_name = "RANK")]
     pub max_rank: Option<u8>,
+}
+
+#[derive(Debug, Clone, Copy, Args)]
+#[command(next_help_heading = "Precision")]
+pub struct PrecisionArgs {
+    /// What an ONNX file computes in; its inputs and outputs are float32 [default: f32]
+    #[arg(long, value_enum)]
+    pub precision: Option<Precision>,
+    /// What stays float32 in float16 [default: standard]
+    #[arg(long, value_enum)]
+    pub islands: Option<IslandsArg>,
+}
+
+impl PrecisionArgs {
+    /// The precision, by default float32.
+    pub fn precision(&self) -> Precision {
+        self.precision.unwrap_or_default()
+    }
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Precision {
+    /// Float32
+    #[default]
+    F32,
+    /// Float16, with islands of float32
+    F16,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum IslandsArg {
+    /// The stem, every softmax, the last norm, pool and classifier
+    #[default]
+    Standard,
+    /// Measured: the fewest that hold the tolerance
+    Auto,
 }
 
 #[derive(Debug, Clone, Args)]

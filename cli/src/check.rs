@@ -2,6 +2,7 @@
 
 use emoc_backends::{onnx, rust_crate::Emitted};
 use emoc_ir::{Diagnostic, Kind, Result};
+use emoc_runtimes::Tolerance;
 use serde::Serialize;
 
 use crate::{
@@ -11,7 +12,7 @@ use crate::{
     json,
     manifest::{self, OnnxOptions, key},
     network::{self, Need, Network},
-    pipeline,
+    pipeline, precision,
     record::NetworkRecord,
     report,
     ui::Ui,
@@ -46,7 +47,8 @@ fn onnx_file(args: &CheckArgs, ui: &Ui) -> Result<()> {
     say_weights(origin, &network, ui);
 
     let faithful = &network.model.graph;
-    let reference = Reference::evaluate(faithful, ui)?;
+    let tolerance = precision::tolerance(precision::of(&artifact.description));
+    let reference = Reference::evaluate(faithful, tolerance, ui)?;
     let instrumented = || instrument(args, &artifact, &network);
     let bytes = &artifact.bytes;
     let rows = agreement::judge(bytes, faithful, &reference, &runtimes, &instrumented, ui)?;
@@ -54,7 +56,7 @@ fn onnx_file(args: &CheckArgs, ui: &Ui) -> Result<()> {
         true => agreement::per_block(&instrumented()?, faithful, &reference, &runtimes, ui)?,
         false => Vec::new(),
     };
-    finish(args, &network, &rows, blocks, ui)
+    finish(args, &network, &rows, blocks, tolerance, ui)
 }
 
 fn crate_folder(args: &CheckArgs, ui: &Ui) -> Result<()> {
@@ -87,7 +89,7 @@ fn crate_folder(args: &CheckArgs, ui: &Ui) -> Result<()> {
         weight_bytes: options.weight_bytes,
     };
     let rows = agreement::judge_crate(&emitted, &references, &optimised, &runtimes, ui)?;
-    finish(args, &network, &rows, Vec::new(), ui)?;
+    finish(args, &network, &rows, Vec::new(), Tolerance::FLOAT32, ui)?;
     match rows.iter().any(Row::is_good) {
         true => Ok(()),
         false => {
@@ -102,12 +104,13 @@ fn finish(
     network: &Network,
     rows: &[Row],
     blocks: Vec<BlockTable>,
+    tolerance: Tolerance,
     ui: &Ui,
 ) -> Result<()> {
-    let text = match blocks.is_empty() {
-        true => report::agreement(rows),
-        false => format!("{}\n{}", report::blocks(&blocks), report::agreement(rows)),
-    };
+    let mut text = report::agreement(rows, tolerance);
+    if !blocks.is_empty() {
+        text = format!("{}\n{text}", report::blocks(&blocks, tolerance));
+    }
     let result = CheckResult {
         network: NetworkRecord::of(&network.model),
         weights: &network.weights,
@@ -165,15 +168,17 @@ fn instrument(args: &CheckArgs, artifact: &OnnxFile, network: &Network) -> Resul
     let passes = artifact.description.get(key::PASSES).unwrap_or("all");
     let passes = pipeline::from_spelling(passes);
     let graph = model.graph.clone().verify()?;
-    let optimised = pipeline::run(&passes, graph, &Ui::silent())?;
+    let optimised = pipeline::run(&passes, graph, &Ui::silent())?.graph;
+    let at = |error: Box<Diagnostic>| error.file(&args.artifact);
+    let emitted = precision::again(optimised, &artifact.description).map_err(at)?;
     let options = OnnxOptions {
         opset: u32::try_from(artifact.description.opset).unwrap_or(0),
-        max_rank: None,
+        ..OnnxOptions::default()
     };
     let options = onnx::Options {
         block_outputs: true,
-        ..manifest::onnx_options(options, Vec::new())
+        ..manifest::onnx_options(&options, Vec::new())
     };
-    let structure = onnx::emit(&optimised.graph, &options)?;
-    onnx::with_weights_of(&structure, &artifact.bytes).map_err(|e| e.file(&args.artifact))
+    let structure = onnx::emit(&emitted, &options)?;
+    onnx::with_weights_of(&structure, &artifact.bytes).map_err(at)
 }

@@ -15,6 +15,7 @@ mod manifest;
 mod network;
 mod output;
 mod pipeline;
+mod precision;
 mod record;
 
 mod json;

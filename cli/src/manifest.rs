@@ -11,9 +11,10 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::{
-    args::WeightsDtype,
+    args::{Precision, WeightsDtype},
     json,
     network::{Network, Weights},
+    precision::PrecisionRecord,
     record::NetworkRecord,
 };
 
@@ -87,10 +88,13 @@ impl Options {
     }
 }
 
-#[derive(Debug, Clone, Copy, Serialize)]
+#[derive(Debug, Clone, Serialize)]
 pub struct OnnxOptions {
     pub opset: u32,
     pub max_rank: Option<usize>,
+    /// None in float32.
+    #[serde(flatten)]
+    pub precision: Option<PrecisionRecord>,
 }
 
 impl Default for OnnxOptions {
@@ -98,7 +102,16 @@ impl Default for OnnxOptions {
         Self {
             opset: 20,
             max_rank: None,
+            precision: None,
         }
+    }
+}
+
+impl OnnxOptions {
+    /// What the file computes in.
+    pub fn precision(&self) -> Precision {
+        let record = self.precision.as_ref();
+        record.map_or(Precision::F32, |record| record.precision)
     }
 }
 
@@ -144,7 +157,7 @@ enum Axis {
 pub struct CheckRecord {
     pub reference: &'static str,
     pub input: &'static str,
-    pub tolerance: &'static str,
+    pub tolerance: String,
     pub agreed: Vec<RuntimeRecord>,
 }
 
@@ -353,6 +366,8 @@ pub mod key {
     pub const SEED: &str = "seed";
     pub const WEIGHTS_SHA256: &str = "weights_sha256";
     pub const PASSES: &str = "passes";
+    pub const PRECISION: &str = "precision";
+    pub const ISLANDS: &str = "islands";
 }
 
 /// The metadata inside the artifact: enough to use it without the manifest and to check it again.
@@ -393,7 +408,7 @@ pub fn metadata(
 }
 
 /// What the ONNX backend is told.
-pub fn onnx_options(options: OnnxOptions, metadata: Vec<(String, String)>) -> onnx::Options {
+pub fn onnx_options(options: &OnnxOptions, metadata: Vec<(String, String)>) -> onnx::Options {
     onnx::Options {
         opset: options.opset,
         max_rank: options.max_rank,

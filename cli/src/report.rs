@@ -1,7 +1,7 @@
 //! Tables of agreement.
 
 use anstyle::Style;
-use emoc_runtimes::Comparison;
+use emoc_runtimes::{Comparison, Tolerance};
 
 use crate::{
     agreement::{BlockTable, Ran, Row, Verdict},
@@ -11,7 +11,7 @@ use crate::{
 
 /// One line per runtime and output, and below it what is to be known about them. Columns that
 /// would tell nothing are left out: names where there is one output, ranks where there are none.
-pub fn agreement(rows: &[Row]) -> String {
+pub fn agreement(rows: &[Row], tolerance: Tolerance) -> String {
     let several = rows.iter().any(|row| row.outputs.len() > 1);
     let mut compared = rows.iter().flat_map(|row| &row.outputs);
     let ranked = compared.any(|comparison| comparison.top5.is_some());
@@ -63,7 +63,7 @@ pub fn agreement(rows: &[Row]) -> String {
             ]);
         }
     }
-    table.to_string() + &footer(rows)
+    table.to_string() + &footer(rows, tolerance)
 }
 
 fn name(row: &Row) -> Cell {
@@ -120,15 +120,14 @@ fn verdict(verdict: Verdict) -> Cell {
     Cell::styled(text, style)
 }
 
-fn footer(rows: &[Row]) -> String {
+fn footer(rows: &[Row], tolerance: Tolerance) -> String {
     let mut lines = Vec::new();
     let compared = rows.iter().flat_map(|row| &row.outputs);
     // The same reference for all runtimes, and the loosest output stands for the others.
     if let Some(widest) = compared.max_by(|a, b| a.tolerance.total_cmp(&b.tolerance)) {
-        let (tolerance, spread) = (widest.tolerance, widest.spread);
+        let (limit, spread) = (widest.tolerance, widest.spread);
         lines.push(format!(
-            "tolerance {tolerance:.1e} = 1e-4 x max(1, spread), spread {spread:.2}; \
-             times on one thread"
+            "tolerance {limit:.1e} = {tolerance}, spread {spread:.2}; times on one thread"
         ));
     }
     for row in rows {
@@ -162,12 +161,17 @@ fn rounding(row: &Row) -> Vec<String> {
     row.rounding.iter().map(line).collect()
 }
 
-/// Differences at the ends of blocks.
-pub fn blocks(tables: &[BlockTable]) -> String {
+/// Differences at the ends of blocks: in float32 each with a verdict, in float16, where outputs
+/// alone are judged, each in units of the block's spread.
+pub fn blocks(tables: &[BlockTable], tolerance: Tolerance) -> String {
+    let judged = tolerance == Tolerance::FLOAT32;
     let mut columns = vec![("block", Side::Left), ("spread", Side::Right)];
     for table in tables {
         columns.push((table.runtime, Side::Right));
-        columns.push(("", Side::Left));
+        columns.push(match judged {
+            true => ("", Side::Left),
+            false => ("relative", Side::Right),
+        });
     }
     let mut text = Table::new(&columns);
     let first = tables.first().map_or(&[][..], |table| &table.blocks);
@@ -179,10 +183,11 @@ pub fn blocks(tables: &[BlockTable]) -> String {
                 continue;
             };
             cells.push(difference(block.max_abs));
-            cells.push(verdict(match block.agrees() {
-                true => Verdict::Agrees,
-                false => Verdict::Disagrees,
-            }));
+            cells.push(match (judged, block.agrees()) {
+                (false, _) => difference(block.max_rel),
+                (true, true) => verdict(Verdict::Agrees),
+                (true, false) => verdict(Verdict::Disagrees),
+            });
         }
         text.row(cells);
     }

@@ -111,7 +111,7 @@ fn pictures(batch: usize, [height, width]: [usize; 2]) -> Tensor {
 }
 
 /// Small graphs under headings `=== <what>`, their weights filled with the seeded values.
-fn op_cases() -> Vec<(String, Graph)> {
+pub fn op_cases() -> Vec<(String, Graph)> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../backends/src/onnx");
     let text = std::fs::read_to_string(folder.join("cases.emir")).expect("the cases");
     let cases = text.split("\n=== ").skip(1).map(|case| {

@@ -87,3 +87,31 @@ pub fn assert_agrees(what: &str, expected: &Tensor, actual: &Tensor, tolerance: 
         expected.shape,
     );
 }
+
+/// How far float16 may move outputs, in units of their spread.
+pub const FLOAT16_TOLERANCE: f64 = 5e-3;
+
+/// How far float16 moves an output, in units of its spread.
+pub fn float16_moves(what: &str, golden: &Tensor, actual: &Tensor) -> f64 {
+    let share = max_abs_difference(golden, actual) / spread(&golden.data);
+    println!("{what}: float16 moves the output by {share:.1e} x spread");
+    share
+}
+
+/// Float16 moves an output a little, and never the best class.
+pub fn assert_float16_agrees(what: &str, golden: &Tensor, actual: &Tensor) {
+    let share = float16_moves(what, golden, actual);
+    assert!(
+        share <= FLOAT16_TOLERANCE,
+        "{what}: moved by {share:.1e} x spread"
+    );
+    let &[_, classes] = &golden.shape[..] else {
+        return;
+    };
+    let best = |row: &[f64]| (0..classes).max_by(|&a, &b| row[a].total_cmp(&row[b]));
+    let rows = golden.data.chunks(classes).zip(actual.data.chunks(classes));
+    for (image, (golden, actual)) in rows.enumerate() {
+        let (golden, actual) = (best(golden), best(actual));
+        assert_eq!(golden, actual, "{what}: best class of image {image}");
+    }
+}

@@ -6,11 +6,11 @@ use emoc_backends::{
 };
 use emoc_ir::{Diagnostic, Graph, Kind, Result, Verified};
 use emoc_runtimes::{
-    Found, InputFact, NamedTensor, all_agree, compare_all,
+    Found, InputFact, NamedTensor, Tolerance, all_agree, compare_all,
     rust_crate::{Cargo, CrateSession, NAME},
 };
 
-use super::{Reference, Row, TOLERANCE, compare_onnx, measure};
+use super::{Reference, Row, compare_onnx, measure};
 use crate::{
     args::WeightsDtype,
     manifest,
@@ -37,7 +37,8 @@ impl References {
         dtype: WeightsDtype,
         ui: &Ui,
     ) -> Result<Self> {
-        let faithful = Reference::evaluate(faithful, ui)?;
+        // Arithmetic is float32 whatever the weights are stored as.
+        let faithful = Reference::evaluate(faithful, Tolerance::FLOAT32, ui)?;
         let rounded = match dtype {
             WeightsDtype::F32 => None,
             WeightsDtype::F16 => {
@@ -55,7 +56,7 @@ impl References {
 
     /// The values that a crate's own test compares with: an input and the outputs.
     pub fn golden(&self) -> (Vec<f32>, Vec<Vec<f32>>) {
-        let Reference { input, outputs } = self.deciding();
+        let Reference { input, outputs, .. } = self.deciding();
         let outputs = outputs.iter().map(|output| output.data.clone());
         (input.data.clone(), outputs.collect())
     }
@@ -77,14 +78,15 @@ pub fn judge_crate(
     if references.rounded.is_some() {
         // The crate's reference is made from the optimised graph: who judges that one?
         let found = faithful.of(optimised, ui)?;
-        if !all_agree(&compare_all(&faithful.outputs, &found.outputs, TOLERANCE)) {
+        let compared = compare_all(&faithful.outputs, &found.outputs, faithful.tolerance);
+        if !all_agree(&compared) {
             let message = "the optimised graph does not agree with the reference";
             return Err(Diagnostic::new(Kind::Disagreement, message));
         }
     }
     let mut rows = vec![crate_row(emitted, references, ui)?];
     ui.step("emitting ONNX for comparison");
-    let options = manifest::onnx_options(manifest::OnnxOptions::default(), Vec::new());
+    let options = manifest::onnx_options(&manifest::OnnxOptions::default(), Vec::new());
     let onnx = onnx::emit(optimised, &options)?;
     rows.extend(compare_onnx(&onnx, faithful, runtimes, ui));
     Ok(rows)
@@ -126,7 +128,7 @@ fn crate_row(emitted: &Emitted, references: &References, ui: &Ui) -> Result<Row>
     row.isa = isa;
     if references.rounded.is_some() {
         let unrounded = &references.faithful.outputs;
-        row.rounding = compare_all(unrounded, &measured.outputs, TOLERANCE);
+        row.rounding = compare_all(unrounded, &measured.outputs, reference.tolerance);
     }
     Ok(row)
 }
@@ -147,6 +149,7 @@ impl Reference {
         Ok(Self {
             input: self.input.clone(),
             outputs: super::evaluate(graph, &self.input, &super::outputs(graph))?,
+            tolerance: self.tolerance,
         })
     }
 }

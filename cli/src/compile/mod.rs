@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use crate::{
     agreement::Row,
-    args::{CompileArgs, Target},
+    args::{CompileArgs, Precision, Target},
     labels,
     manifest::PassRecord,
     network::{self, Need, Network, Weights},
@@ -28,21 +28,32 @@ pub fn run(args: &CompileArgs, ui: &Ui) -> Result<()> {
 
 /// A flag that would do nothing is a mistake.
 fn refuse_other_targets_flags(args: &CompileArgs) -> Result<()> {
-    let of_onnx = [
-        ("--opset", args.onnx.opset.is_some()),
-        ("--max-rank", args.onnx.max_rank.is_some()),
+    let (onnx, rust) = (&args.onnx, &args.rust);
+    let flags = [
+        ("--opset", Target::Onnx, onnx.opset.is_some()),
+        ("--max-rank", Target::Onnx, onnx.max_rank.is_some()),
+        (
+            "--precision",
+            Target::Onnx,
+            args.precision.precision.is_some(),
+        ),
+        ("--islands", Target::Onnx, args.precision.islands.is_some()),
+        ("--crate-name", Target::Rust, rust.crate_name.is_some()),
+        (
+            "--weights-dtype",
+            Target::Rust,
+            rust.weights_dtype.is_some(),
+        ),
     ];
-    let of_rust = [
-        ("--crate-name", args.rust.crate_name.is_some()),
-        ("--weights-dtype", args.rust.weights_dtype.is_some()),
-    ];
-    let (others, target, other) = match args.target {
-        Target::Onnx => (of_rust, "onnx", "rust"),
-        Target::Rust => (of_onnx, "rust", "onnx"),
-    };
-    if let Some((flag, _)) = others.iter().find(|(_, given)| *given) {
+    let misplaced = |(_, target, given): &&(_, Target, bool)| *given && *target != args.target;
+    if let Some((flag, other, _)) = flags.iter().find(misplaced) {
+        let (other, target) = (other.name(), args.target.name());
         let message = format!("{flag} is for --target {other}, and the target is {target}");
         return Err(Diagnostic::usage(message).help(format!("leave it out, or --target {other}")));
+    }
+    if args.precision.islands.is_some() && args.precision.precision() == Precision::F32 {
+        let message = "--islands is for --precision f16";
+        return Err(Diagnostic::usage(message).help("add it, or leave --islands out"));
     }
     let one = Dim::Fixed(1);
     if args.target == Target::Rust && args.model.batch.is_some_and(|batch| batch != one) {

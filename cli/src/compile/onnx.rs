@@ -4,18 +4,19 @@ use std::{fmt::Write, path::PathBuf};
 
 use emoc_backends::onnx;
 use emoc_ir::Result;
-use emoc_runtimes::OnnxModel;
+use emoc_runtimes::{OnnxModel, Tolerance};
 use serde::Serialize;
 
 use super::{CompileResult, Prepared, remarks};
 use crate::{
     agreement::{self, FAITHFUL, Reference, Row},
-    args::CompileArgs,
+    args::{CompileArgs, Precision},
     json,
     manifest::{self, Content, FileRecord, Manifest, OnnxOptions, Options},
     network::Network,
     output::Outputs,
     pipeline::{self, Optimised},
+    precision::{self, PrecisionRecord},
     report,
     table::bytes,
     ui::{BOLD, GOOD, Ui, printable},
@@ -37,8 +38,10 @@ pub fn run(args: &CompileArgs, ui: &Ui) -> Result<()> {
         None => prepare(&PathBuf::from(format!("{}.onnx", network.model.graph.name)))?,
     };
 
-    let optimised = prepared.optimise(args, ui)?;
-    let emission = Emission::of(args, network, labels)?;
+    let mut optimised = prepared.optimise(args, ui)?;
+    let emitted = precision::apply(&args.precision, optimised.graph, ui)?;
+    optimised.graph = emitted.graph;
+    let emission = Emission::of(args, network, labels, emitted.record)?;
     ui.step("emitting");
     let artifact = emission.emit(&optimised, false)?;
 
@@ -47,7 +50,7 @@ pub fn run(args: &CompileArgs, ui: &Ui) -> Result<()> {
         false => {
             let faithful = &network.model.graph;
             let instrumented = || emission.emit(&optimised, true);
-            let reference = Reference::evaluate(faithful, ui)?;
+            let reference = Reference::evaluate(faithful, emission.tolerance(), ui)?;
             agreement::judge(
                 &artifact,
                 faithful,
@@ -63,6 +66,7 @@ pub fn run(args: &CompileArgs, ui: &Ui) -> Result<()> {
         optimised: &optimised,
         rows: &rows,
         artifact: &artifact,
+        tolerance: emission.tolerance(),
         options: emission.options,
         labels,
     };
@@ -76,19 +80,34 @@ struct Emission {
 }
 
 impl Emission {
-    fn of(args: &CompileArgs, network: &Network, labels: Option<&[String]>) -> Result<Self> {
+    fn of(
+        args: &CompileArgs,
+        network: &Network,
+        labels: Option<&[String]>,
+        precision: Option<PrecisionRecord>,
+    ) -> Result<Self> {
         let passes = pipeline::spelling(&args.pipeline);
+        let mut metadata = manifest::metadata(network, &passes, labels)?;
+        if let Some(precision) = &precision {
+            metadata.extend(precision.metadata()?);
+        }
         Ok(Self {
             options: OnnxOptions {
                 opset: args.onnx.opset.unwrap_or(OnnxOptions::default().opset),
                 max_rank: args.onnx.max_rank.map(usize::from),
+                precision,
             },
-            metadata: manifest::metadata(network, &passes, labels)?,
+            metadata,
         })
     }
 
+    /// What the artifact is held to.
+    fn tolerance(&self) -> Tolerance {
+        precision::tolerance(self.options.precision())
+    }
+
     fn emit(&self, optimised: &Optimised, block_outputs: bool) -> Result<Vec<u8>> {
-        let options = manifest::onnx_options(self.options, self.metadata.clone());
+        let options = manifest::onnx_options(&self.options, self.metadata.clone());
         let options = onnx::Options {
             block_outputs,
             ..options
@@ -103,6 +122,7 @@ struct Compiled<'a> {
     optimised: &'a Optimised,
     rows: &'a [Row],
     artifact: &'a [u8],
+    tolerance: Tolerance,
     options: OnnxOptions,
     labels: Option<&'a [String]>,
 }
@@ -113,6 +133,8 @@ struct Facts {
     bytes: usize,
     sha256: String,
     nodes: usize,
+    #[serde(flatten)]
+    precision: Option<PrecisionRecord>,
 }
 
 impl Compiled<'_> {
@@ -138,10 +160,10 @@ impl Compiled<'_> {
         Ok(Manifest::new(Content {
             files: vec![FileRecord::of(&name, self.artifact)],
             network: self.network,
-            options: Options::Onnx(self.options),
+            options: Options::Onnx(self.options.clone()),
             passes: &self.optimised.passes,
             labels: self.labels,
-            check: agreement::record(self.rows, FAITHFUL),
+            check: agreement::record(self.rows, FAITHFUL, self.tolerance),
         }))
     }
 
@@ -163,6 +185,7 @@ impl Compiled<'_> {
             bytes: self.artifact.len(),
             sha256: manifest::sha256(self.artifact),
             nodes: onnx::describe(self.artifact)?.nodes,
+            precision: self.options.precision.clone(),
         };
         let passes = &self.optimised.passes;
         Ok(CompileResult::new(
@@ -177,7 +200,10 @@ impl Compiled<'_> {
     fn text(&self, paths: Option<[String; 2]>) -> Result<String> {
         let mut text = String::new();
         if !self.rows.is_empty() {
-            text = report::agreement(self.rows);
+            text = report::agreement(self.rows, self.tolerance);
+        }
+        if let Some(precision) = &self.options.precision {
+            text.push_str(&precision.text());
         }
         let Some([artifact, manifest]) = paths else {
             return Ok(text);
@@ -185,12 +211,16 @@ impl Compiled<'_> {
         let nodes = onnx::describe(self.artifact)?.nodes;
         let size = bytes(self.artifact.len() as u64);
         let opset = self.options.opset;
+        let precision = match self.options.precision() {
+            Precision::F32 => "",
+            Precision::F16 => ", float16",
+        };
         let remarks = remarks(self.network, self.rows);
         let (artifact, manifest) = (printable(&artifact), printable(&manifest));
         let _ = writeln!(
             text,
             "{GOOD}wrote{GOOD:#} {BOLD}{artifact}{BOLD:#} \
-             ({size}, {nodes} nodes, opset {opset}{remarks}) and {manifest}"
+             ({size}, {nodes} nodes, opset {opset}{precision}{remarks}) and {manifest}"
         );
         Ok(text)
     }
@@ -227,11 +257,12 @@ mod tests {
         let (meant_network, made_network) = (network(&meant), network(&made));
         let graph = made_network.model.graph.clone().verify().expect("a graph");
         let optimised = pipeline::run(&made.pipeline, graph, &ui).expect("a graph");
-        let emission = Emission::of(&made, &made_network, None).expect("an emission");
+        let emission = Emission::of(&made, &made_network, None, None).expect("an emission");
         let artifact = emission.emit(&optimised, false).expect("an artifact");
 
         let faithful = &meant_network.model.graph;
-        let reference = Reference::evaluate(faithful, &ui).expect("a reference");
+        let reference =
+            Reference::evaluate(faithful, Tolerance::FLOAT32, &ui).expect("a reference");
         let mut runtimes = agreement::runtimes(&meant.runtime).expect("runtimes");
         runtimes.truncate(1);
         let instrumented = || emission.emit(&optimised, true);
@@ -250,6 +281,7 @@ mod tests {
             optimised: &optimised,
             rows: &rows.expect("verdicts"),
             artifact: &artifact,
+            tolerance: Tolerance::FLOAT32,
             options: emission.options,
             labels: None,
         };

@@ -4,6 +4,7 @@ use std::{fmt::Write, path::PathBuf};
 
 use emoc_backends::rust_crate::{self, Emitted};
 use emoc_ir::Result;
+use emoc_runtimes::Tolerance;
 use serde::Serialize;
 
 use super::{CompileResult, Prepared, remarks};
@@ -135,7 +136,7 @@ impl Compiled<'_> {
             options: Options::Rust(self.options()),
             passes: &self.optimised.passes,
             labels: self.labels,
-            check: agreement::record(self.rows, reference),
+            check: agreement::record(self.rows, reference, Tolerance::FLOAT32),
         })
     }
 
@@ -186,7 +187,7 @@ impl Compiled<'_> {
     fn text(&self, paths: Option<[String; 2]>) -> String {
         let mut text = String::new();
         if !self.rows.is_empty() {
-            text = report::agreement(self.rows);
+            text = report::agreement(self.rows, Tolerance::FLOAT32);
         }
         let Some([folder, _]) = paths else {
             return text;

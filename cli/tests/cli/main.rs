@@ -3,6 +3,7 @@
 mod agreement;
 mod commands;
 mod inspect;
+mod precision;
 mod rust_crate;
 mod writing;
 

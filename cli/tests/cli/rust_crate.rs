@@ -209,7 +209,13 @@ fn float16_weights_are_judged_by_themselves_and_shown_beside_float32() {
             .expect("weights")
             .len()
     };
-    assert_eq!(size("tiny/weights.bin") * 2, size("wide/weights.bin"));
+    // Half, but for the stem.
+    let saved = size("wide/weights.bin") - size("tiny/weights.bin");
+    let rounded = 2 * saved;
+    assert!(
+        rounded > size("wide/weights.bin") * 9 / 10,
+        "{saved} bytes saved"
+    );
     let checked = emoc(
         folder.path(),
         &format!("check tiny --checkpoint {checkpoint} --json"),

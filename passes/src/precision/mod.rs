@@ -8,6 +8,8 @@
 //! all its readers; the graph's inputs and results stay float32.
 
 mod choose;
+#[cfg(test)]
+mod tests;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -35,11 +37,24 @@ pub enum Island {
     Softmax(String),
 }
 
+/// What a softmax is called, before the name of its part.
+const SOFTMAX_OF: &str = "softmax of ";
+
+impl Island {
+    /// The island that is displayed like this.
+    pub fn parse(text: &str) -> Self {
+        match text.strip_prefix(SOFTMAX_OF) {
+            Some(part) => Island::Softmax(part.into()),
+            None => Island::Part(text.into()),
+        }
+    }
+}
+
 impl fmt::Display for Island {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Island::Part(part) => f.write_str(part),
-            Island::Softmax(part) => write!(f, "softmax of {part}"),
+            Island::Softmax(part) => write!(f, "{SOFTMAX_OF}{part}"),
         }
     }
 }
