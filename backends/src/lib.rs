@@ -7,3 +7,5 @@
 
 pub mod onnx;
 pub mod rust_crate;
+mod template;
+pub mod tensorrt;

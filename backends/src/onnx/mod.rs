@@ -24,6 +24,7 @@
 mod builder;
 mod lower;
 mod operators;
+pub(crate) mod outline;
 mod proto;
 mod read;
 #[cfg(test)]

@@ -13,7 +13,6 @@ mod lower;
 mod memory;
 mod sources;
 mod tables;
-mod template;
 #[cfg(test)]
 mod tests;
 mod weights;
@@ -22,8 +21,8 @@ use emoc_ir::{Diagnostic, Result, Verified, seeded};
 
 pub use weights::{WeightsDtype, rounded};
 
+use crate::template::Template;
 use lower::Network;
-use template::Template;
 
 /// What the crate should be like.
 #[derive(Debug, Clone, Default)]

@@ -1,6 +1,6 @@
 //! The files that are copied into every crate.
 
-use super::template::Template;
+use crate::template::Template;
 
 /// The files of a folder, by their paths in it.
 macro_rules! files {

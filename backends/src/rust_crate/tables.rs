@@ -8,8 +8,8 @@ use emoc_kernels::cpu::{self, LANES, Shape, panels};
 use super::{
     lower::{Block, Conv, Form, Head, LocalNorm, Mixer, Network, Norm, groupings},
     memory::{BlockMemory, Plan},
-    template::Template,
 };
+use crate::template::Template;
 
 /// Sets the placeholders of `model.rs`, `output.rs` and the example in `lib.rs`.
 pub fn set(template: &mut Template, network: &Network, plan: &Plan) {
