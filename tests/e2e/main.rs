@@ -12,3 +12,4 @@ mod onnx;
 mod precision;
 mod rust_crate;
 mod snapshots;
+mod tensorrt;
