@@ -299,7 +299,7 @@ impl Plan {
 }
 
 /// What fits into this many columns stands in one line.
-const WIDTH: usize = 110;
+const WIDTH: usize = 140;
 
 /// Writes compact JSON for people: what is short in one line, anything else an item a line.
 fn lay_out(json: &str, indent: usize, text: &mut String) {

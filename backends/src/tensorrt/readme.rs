@@ -104,30 +104,30 @@ fn more_precisions(plan: &Plan) -> String {
 }
 
 fn preprocessing(rule: &Preprocessing, plan: &Plan) -> String {
-    let resize = match &rule.resize {
-        Some(resize) => format!(
-            "scale the picture, keeping its ratio, until it just covers {}x{} (height x width; {}), cut \
-             {}x{} out of its centre,\nthen ",
-            resize.cover[0],
-            resize.cover[1],
-            line(&resize.filter),
-            resize.center_crop[0],
-            resize.center_crop[1]
-        ),
-        None => String::new(),
-    };
-    let labels = match &plan.labels {
-        Some(path) => format!("The names of the classes are in `{path}`.\n"),
-        None => String::new(),
-    };
-    format!(
-        "A picture becomes the input so: {resize}multiply by {}, subtract {:?} and divide by {:?}, by \
-         channel ({}).\n{labels}",
+    let mut steps = Vec::new();
+    if let Some(resize) = &rule.resize {
+        let [[height, width], crop] = [resize.cover, resize.center_crop];
+        steps.push(format!(
+            "scale it, keeping its ratio, until it just covers {height}x{width} (height x width);\n  {}",
+            line(&resize.filter)
+        ));
+        steps.push(format!("cut {}x{} out of its centre", crop[0], crop[1]));
+    }
+    steps.push(format!(
+        "multiply its values by {}, as {}",
         line(&rule.scale),
-        rule.mean,
-        rule.std,
         line(&rule.color)
-    )
+    ));
+    steps.push(format!(
+        "subtract {:?} by channel, and divide by {:?}",
+        rule.mean, rule.std
+    ));
+    let steps: String = steps.iter().map(|step| format!("- {step}\n")).collect();
+    let labels = match &plan.labels {
+        Some(path) => format!("\nThe names of the classes are in `{path}`.\n"),
+        None => String::new(),
+    };
+    format!("A picture becomes the input so:\n\n{steps}{labels}")
 }
 
 fn triton_note(bundle: &Bundle, interface: &Interface) -> String {

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""Builds the TensorRT engine of @{title} with the `tensorrt` package, on the GPU that will run it.
+"""Builds the TensorRT engine of @{title}.
 
-Made by emoc. Every setting is read from plan.json beside this file; build.sh does the same with
-trtexec.
+On the GPU that will run it, with the Python package tensorrt. Made by emoc. Every setting is read
+from plan.json beside this file; build.sh does the same with trtexec.
 """
 
 import argparse
@@ -22,13 +22,13 @@ def fail(why):
 
 def arguments():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--plan", type=Path, default=HERE / "plan.json", help="default: plan.json here")
+    parser.add_argument("--plan", type=Path, default=HERE / "plan.json", help="default: here")
     parser.add_argument("--precision", default="f32", help="which model (default f32)")
-    parser.add_argument("--output", type=Path, help="where the engine goes (default: as plan.json says)")
+    parser.add_argument("--output", type=Path, help="where the engine goes (default: here)")
     parser.add_argument("--triton", action="store_true", help="put it into the Triton repository")
     parser.add_argument("--timing-cache", type=Path, help="measured kernels, to build again faster")
-    parser.add_argument("--tf32", action="store_true", help="round operands of float32 convolutions")
-    parser.add_argument("--version-compatible", action="store_true", help="run on later versions too")
+    parser.add_argument("--tf32", action="store_true", help="round float32 convolutions")
+    parser.add_argument("--version-compatible", action="store_true", help="run on later versions")
     parser.add_argument(
         "--hardware-compatible",
         choices=["none", "ampere+", "sameComputeCapability"],
@@ -80,12 +80,13 @@ def import_tensorrt(plan):
     try:
         import tensorrt as trt
     except ImportError as error:
-        fail(f"the Python package tensorrt is needed ({error}): pip install tensorrt, or use build.sh")
+        fail(f"the Python package tensorrt is needed ({error}): pip install it, or use build.sh")
     version = tuple(int(part) for part in trt.__version__.split(".")[:2])
     oldest = tuple(int(part) for part in plan["tensorrt"]["oldest"].split("."))
     # TensorRT-RTX, of the same interface, counts from 1.
     if not trt.__name__.startswith("tensorrt_rtx") and version < oldest:
-        fail(f"this is TensorRT {trt.__version__}, and the network needs {plan['tensorrt']['oldest']}")
+        needed = plan["tensorrt"]["oldest"]
+        fail(f"this is TensorRT {trt.__version__}, and the network needs {needed} or later")
     return trt
 
 

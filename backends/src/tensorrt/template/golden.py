@@ -45,7 +45,8 @@ def compare(precision, path):
             tolerance = tolerances[golden["name"]]
             agrees = bool(difference <= tolerance)
             verdict = "agrees" if agrees else "DIFFERS"
-            print(f"{runner}: {golden['name']}: {verdict}, {difference:.3g} (tolerance {tolerance:.3g})")
+            measured = f"{difference:.3g} (tolerance {tolerance:.3g})"
+            print(f"{runner}: {golden['name']}: {verdict}, {measured}")
             good = good and agrees
     return good
 
