@@ -17,12 +17,12 @@ use emoc_backends::{
     },
 };
 use emoc_frontend::emo2::{self, Geometry, VARIANTS};
-use emoc_ir::{Dim, Shape, seeded};
-use emoc_passes::optimise;
+use emoc_ir::{Dim, Shape, Verified, seeded};
+use emoc_passes::{optimise, precision};
 
 /// The bundle of a seeded variant at 224. Its golden values are made up: no script looks at more
 /// than their spread.
-fn bundle(variant: &str, batch: Dim, range: [usize; 3]) -> Bundle {
+fn bundle(variant: &str, batch: Dim, range: [usize; 3], half: bool) -> Bundle {
     let geometry = Geometry {
         input_size: [224, 224],
         batch,
@@ -34,7 +34,13 @@ fn bundle(variant: &str, batch: Dim, range: [usize; 3]) -> Bundle {
     let faithful = model.graph.verify().expect("a graph");
     let graph = optimise(faithful, None, &mut |_, _, _| {}).expect("a pipeline");
     let [min, opt, max] = range;
-    let memory = |n| (n, activation_memory(&graph, n).expect("a number"));
+    let mut models = vec![model_of(Precision::F32, &graph, &[opt, max])];
+    if half {
+        let narrowed = precision::to_f16(&graph, &precision::standard(&graph)).expect("float16");
+        let mut model = model_of(Precision::F16, &narrowed.graph, &[opt, max]);
+        model.islands = narrowed.islands.iter().map(ToString::to_string).collect();
+        models.push(model);
+    }
     let values = |name: &str, shape: &Shape| seeded::values(name, &shape.resolve(1), 0);
     let outputs = graph.outputs().iter();
     let outputs = outputs.map(|output| values(&output.name, &graph.ty(output.value).shape));
@@ -42,12 +48,7 @@ fn bundle(variant: &str, batch: Dim, range: [usize; 3]) -> Bundle {
         name: graph.name.clone(),
         title: format!("EMOv2 {variant} at 224x224"),
         producer_version: "0.0.0".into(),
-        models: vec![Model {
-            precision: Precision::F32,
-            onnx: onnx::emit(&graph, &onnx::Options::default()).expect("a file"),
-            islands: Vec::new(),
-            activation_memory: vec![memory(opt), memory(max)],
-        }],
+        models,
         batch: Batch { min, opt, max },
         preprocessing: plan::Preprocessing {
             color: "RGB".into(),
@@ -68,6 +69,16 @@ fn bundle(variant: &str, batch: Dim, range: [usize; 3]) -> Bundle {
             outputs: outputs.collect(),
         },
         provenance: vec![("weights".into(), "seeded".into())],
+    }
+}
+
+fn model_of(precision: Precision, graph: &Verified, batches: &[usize]) -> Model {
+    let memory = |&n: &usize| (n, activation_memory(graph, n).expect("a number"));
+    Model {
+        precision,
+        onnx: onnx::emit(graph, &onnx::Options::default()).expect("a file"),
+        islands: Vec::new(),
+        activation_memory: batches.iter().map(memory).collect(),
     }
 }
 
@@ -97,7 +108,7 @@ fn snapshot(name: &str, path: &Path) {
 #[test]
 fn bundles_say_the_same_again() {
     for variant in ["1M", "5M"] {
-        let bundle = bundle(variant, Dim::Batch(1), [1, 4, 8]);
+        let bundle = bundle(variant, Dim::Batch(1), [1, 4, 8], variant == "5M");
         let folder = written(variant, &bundle);
         let name = &bundle.name;
         snapshot(&format!("{name}.plan.json"), &folder.join(PLAN));
@@ -161,8 +172,14 @@ fn check(output: &Output, what: &str, code: i32, words: &[&str]) {
 
 #[test]
 fn a_bundle_builds_with_trtexec() {
-    let dynamic = written("trtexec-dynamic", &bundle("1M", Dim::Batch(1), [1, 4, 8]));
-    let fixed = written("trtexec-fixed", &bundle("1M", Dim::Fixed(1), [1, 1, 1]));
+    let dynamic = written(
+        "trtexec-dynamic",
+        &bundle("1M", Dim::Batch(1), [1, 4, 8], false),
+    );
+    let fixed = written(
+        "trtexec-fixed",
+        &bundle("1M", Dim::Fixed(1), [1, 1, 1], false),
+    );
     for folder in [&dynamic, &fixed] {
         let stub = folder.join("trtexec");
         fs::write(&stub, TRTEXEC).expect("a file");
@@ -292,7 +309,7 @@ fn a_bundle_builds_with_trtexec() {
 
 #[test]
 fn a_bundle_builds_with_python() {
-    let folder = written("python", &bundle("1M", Dim::Batch(1), [1, 4, 8]));
+    let folder = written("python", &bundle("1M", Dim::Batch(1), [1, 4, 8], false));
     if Command::new("python3").arg("--version").output().is_err() {
         println!("skipped: build.py: there is no python3");
         return;
@@ -342,4 +359,41 @@ fn a_bundle_builds_with_python() {
     );
     fs::write(folder.join("model.f32.onnx"), "other").expect("a file");
     check(&build(""), "changed", 1, &["copy the bundle again"]);
+}
+
+/// TensorRT-RTX under the name of TensorRT, whose interface it has as far as the network goes.
+const STAND_IN: &str = "from tensorrt_rtx_bindings import *
+from tensorrt_rtx_bindings import __version__
+
+__name__ = 'tensorrt_rtx'
+";
+
+#[test]
+fn a_bundle_is_parsed_by_tensorrt_rtx() {
+    let wheels = Path::new(env!("CARGO_MANIFEST_DIR")).join("../.tensorrt-rtx");
+    if !wheels.join("version").exists() {
+        println!("skipped: build.py: no .tensorrt-rtx; scripts/fetch-tensorrt-rtx gets it");
+        return;
+    }
+    let bundle = bundle("1M", Dim::Batch(1), [1, 4, 8], true);
+    let folder = written("tensorrt-rtx", &bundle);
+    let stand_in = folder.join("stand-in");
+    fs::create_dir(&stand_in).expect("a folder");
+    fs::write(stand_in.join("tensorrt.py"), STAND_IN).expect("a file");
+    let path = format!("{}:{}", stand_in.display(), wheels.display());
+    let variables = [("PYTHONPATH", &*path), ("PYTHONDONTWRITEBYTECODE", "1")];
+    for precision in ["f32", "f16"] {
+        let flags = format!("--check --precision {precision}");
+        let output = run("python3", &folder, "build.py", &flags, &variables);
+        let taken = format!("model.{precision}.onnx: ");
+        check(&output, precision, 0, &["takes", &taken, " layers"]);
+    }
+    // A plan that says another shape is found out.
+    let plan = fs::read_to_string(folder.join(PLAN)).expect("a plan");
+    let other = plan.replace("\"shape\": [\"N\", 1000]", "\"shape\": [\"N\", 999]");
+    assert!(plan != other, "nothing was changed");
+    fs::write(folder.join(PLAN), other).expect("a file");
+    let output = run("python3", &folder, "build.py", "--check", &variables);
+    check(&output, "another shape", 1, &["the network's outputs are"]);
+    fs::remove_dir_all(&stand_in).expect("the folder");
 }

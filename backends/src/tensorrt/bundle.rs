@@ -41,7 +41,7 @@ pub struct Model {
     pub precision: Precision,
     /// An ONNX file as [`crate::onnx::emit`] gives it, its inputs and outputs in float32.
     pub onnx: Vec<u8>,
-    /// Nodes that compute in float32 although the model does not.
+    /// Parts that compute in float32 although the model does not, by name.
     pub islands: Vec<String>,
     /// Bytes of activations by batch, see [`super::activation_memory`].
     pub activation_memory: Vec<(usize, u64)>,

@@ -134,7 +134,7 @@ pub struct Model {
     pub file: String,
     /// Where the engine goes.
     pub engine: String,
-    /// Nodes that compute in float32 although the model does not.
+    /// Parts that compute in float32 although the model does not, by name.
     pub islands: Vec<String>,
     /// Activations that live at once, at most, by batch: an estimate, before TensorRT fuses.
     pub activation_memory: Vec<Memory>,

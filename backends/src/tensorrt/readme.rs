@@ -66,7 +66,7 @@ fn model_rows(plan: &Plan) -> String {
             .map(|(output, t)| format!("`{output}` {t:.2e}"))
             .collect();
         rows.push(format!(
-            "| {precision} differs by at most | {} |",
+            "| tolerance of {precision} | {} |",
             tolerances.join(", ")
         ));
         let memory = model.activation_memory.iter();
@@ -74,7 +74,7 @@ fn model_rows(plan: &Plan) -> String {
         let memory: Vec<_> = memory.collect();
         if !memory.is_empty() {
             rows.push(format!(
-                "| {precision} activations, estimated | {} |",
+                "| activations in {precision}, estimated | {} |",
                 memory.join(", ")
             ));
         }
@@ -93,13 +93,13 @@ fn more_precisions(plan: &Plan) -> String {
     let islands = match &half.islands[..] {
         [] => "throughout".to_owned(),
         islands => format!(
-            "with {} nodes kept in float32 (listed in plan.json)",
+            "with {} parts kept in float32 (listed in plan.json)",
             islands.len()
         ),
     };
     format!(
-        "\nThe same with `--precision f16` builds and verifies `model.f16.onnx`, in half precision \
-         {islands}:\nless memory, faster where the GPU has tensor cores, and a wider tolerance.\n"
+        "\nThe same with `--precision f16` builds and verifies `model.f16.onnx`, in half precision\n\
+         {islands}: less memory, faster where the GPU has tensor cores, and a wider tolerance.\n"
     )
 }
 
