@@ -5,6 +5,7 @@
 //! runtimes run the ONNX file of the same graph beside it, for comparison.
 
 mod crate_row;
+mod engine_row;
 
 use std::{
     path::PathBuf,
@@ -13,7 +14,7 @@ use std::{
 
 use emoc_ir::{
     Diagnostic, Graph, Kind, Result,
-    reference::{self, Precision, Tensor},
+    reference::{self, Tensor},
     seeded,
 };
 use emoc_runtimes::{
@@ -23,15 +24,16 @@ use emoc_runtimes::{
 use serde::Serialize;
 
 pub use crate_row::{References, judge_crate};
+pub use engine_row::{EngineRecord, engine_row, tensorrt_rtx};
 
 use crate::{
-    args::RuntimeArgs,
+    args::{Precision, RuntimeArgs},
     manifest::{CheckRecord, RuntimeRecord},
     ui::Ui,
 };
 
 /// A symbolic batch is run with more than one image: one would not show a batch that is baked in.
-const DYNAMIC_BATCH: usize = 2;
+pub const DYNAMIC_BATCH: usize = 2;
 
 /// Times are measured on one thread: they compare across machines and runtimes then.
 const THREADS: usize = 1;
@@ -54,7 +56,16 @@ pub fn runtimes(args: &RuntimeArgs) -> Result<Vec<Found>> {
     })
 }
 
+/// The error for a runtime that was demanded.
+fn missing_runtime(missing: &Missing) -> Box<Diagnostic> {
+    let message = format!("{} was asked for: {}", missing.name, missing.reason);
+    let error = Diagnostic::new(Kind::RuntimeMissing, message).help(missing.help.clone());
+    let refused = missing.refused.iter();
+    refused.fold(error, |error, why| error.detail(why.clone()))
+}
+
 /// An input and what the network makes of it.
+#[derive(Clone)]
 pub struct Reference {
     input: NamedTensor,
     outputs: Vec<NamedTensor>,
@@ -63,19 +74,34 @@ pub struct Reference {
 }
 
 impl Reference {
-    /// Evaluates the faithful graph on the seeded input.
+    /// Evaluates the faithful graph on the seeded input, of as many images as `batch` says where
+    /// the graph leaves that open.
     ///
     /// # Errors
     /// The graph is too large to be evaluated.
-    pub fn evaluate(faithful: &Graph, tolerance: Tolerance, ui: &Ui) -> Result<Self> {
+    pub fn evaluate(faithful: &Graph, batch: usize, tolerance: Tolerance, ui: &Ui) -> Result<Self> {
         ui.step("evaluating the reference");
-        let input = input(faithful)?;
+        let input = input(faithful, batch)?;
         let values = evaluate(faithful, &input, &outputs(faithful))?;
         Ok(Self {
             input,
             outputs: values,
             tolerance,
         })
+    }
+
+    /// The same reference for an artifact that is held to another tolerance.
+    pub fn held_to(&self, tolerance: Tolerance) -> Self {
+        Self {
+            tolerance,
+            ..self.clone()
+        }
+    }
+
+    /// The input and the outputs.
+    pub fn values(&self) -> (Vec<f32>, Vec<Vec<f32>>) {
+        let outputs = self.outputs.iter().map(|output| output.data.clone());
+        (self.input.data.clone(), outputs.collect())
     }
 
     /// The reference's values at the ends of blocks, in the order of computation.
@@ -86,11 +112,11 @@ impl Reference {
 }
 
 /// The seeded input of a graph.
-fn input(graph: &Graph) -> Result<NamedTensor> {
+fn input(graph: &Graph, batch: usize) -> Result<NamedTensor> {
     let [input] = graph.inputs() else {
         return Err(Diagnostic::internal("a network has one input"));
     };
-    let shape = graph.ty(*input).shape.resolve(DYNAMIC_BATCH);
+    let shape = graph.ty(*input).shape.resolve(batch);
     let values = seeded::values("input", &shape, 0);
     NamedTensor::new(&graph.node(*input).name, shape, values)
 }
@@ -107,7 +133,7 @@ fn evaluate(
 ) -> Result<Vec<NamedTensor>> {
     let tensor = Tensor::from_f32(&input.shape, &input.data);
     let values: Vec<_> = wanted.iter().map(|&(_, value)| value).collect();
-    let results = reference::evaluate_values(graph, &[tensor], Precision::F32, &values)?;
+    let results = reference::evaluate_values(graph, &[tensor], reference::Precision::F32, &values)?;
     let named = wanted.iter().zip(results);
     named
         .map(|((name, _), tensor)| NamedTensor::new(name, tensor.shape.clone(), tensor.to_f32()))
@@ -125,10 +151,13 @@ pub enum Ran {
 }
 
 /// What one runtime answered.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Clone, Serialize)]
 pub struct Row {
     pub runtime: &'static str,
     pub ran: Ran,
+    /// Which model of a bundle.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub model: Option<Precision>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,
     pub verdict: Verdict,
@@ -145,6 +174,9 @@ pub struct Row {
     /// The instruction set that a crate chose.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub isa: Option<String>,
+    /// What TensorRT-RTX built.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub engine: Option<EngineRecord>,
     /// Where a disagreement begins.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub first_divergence: Option<Divergence>,
@@ -161,6 +193,8 @@ pub struct Row {
 pub enum Verdict {
     Agrees,
     Disagrees,
+    /// An engine was built, which cannot run here.
+    Builds,
     /// The runtime refuses the artifact.
     Fails,
     NotFound,
@@ -171,6 +205,7 @@ impl Row {
         Self {
             runtime,
             ran: Ran::Artifact,
+            model: None,
             version,
             verdict,
             outputs: Vec::new(),
@@ -178,6 +213,7 @@ impl Row {
             inference_ms: None,
             threads: None,
             isa: None,
+            engine: None,
             first_divergence: None,
             error: None,
             missing: None,
@@ -196,9 +232,25 @@ impl Row {
         row
     }
 
+    /// The row of one model of a bundle.
+    pub fn of(self, model: Precision) -> Self {
+        Self {
+            model: Some(model),
+            ..self
+        }
+    }
+
     /// Whether it ran the artifact and did not agree.
     pub fn is_bad(&self) -> bool {
         self.ran == Ran::Artifact && matches!(self.verdict, Verdict::Disagrees | Verdict::Fails)
+    }
+
+    /// The runtime, and the model if there are several.
+    fn name(&self) -> String {
+        match self.model {
+            Some(model) => format!("{} ({})", self.runtime, model.name()),
+            None => self.runtime.to_owned(),
+        }
     }
 
     /// Whether it ran the artifact and agreed.
@@ -393,7 +445,7 @@ pub fn demand(rows: &[Row], consequence: &str) -> Result<()> {
     if bad.is_empty() {
         return Ok(());
     }
-    let names: Vec<_> = bad.iter().map(|row| row.runtime).collect();
+    let names: Vec<_> = bad.iter().map(|row| row.name()).collect();
     let message = format!(
         "the artifact does not agree with the reference in {}{consequence}",
         names.join(" and ")
@@ -401,7 +453,7 @@ pub fn demand(rows: &[Row], consequence: &str) -> Result<()> {
     let mut error = Diagnostic::new(Kind::Disagreement, message);
     for row in bad {
         for line in reasons(row) {
-            error = error.detail(format!("{}: {line}", row.runtime));
+            error = error.detail(format!("{}: {line}", row.name()));
         }
     }
     Err(error)

@@ -31,6 +31,7 @@ Examples:
   emoc compile --checkpoint EMOv2_5M.pth --target onnx
   emoc compile --variant 5M --target onnx          # without a checkpoint: seeded weights
   emoc compile --checkpoint EMOv2_5M.pth --target rust
+  emoc compile --checkpoint EMOv2_5M.pth --target tensorrt --precision f16
   emoc check emov2_5m_224.onnx --checkpoint EMOv2_5M.pth
 ";
 
@@ -45,6 +46,8 @@ Examples:
   emoc compile --checkpoint EMOv2_5M.pth --precision f16 --islands auto
   emoc compile --checkpoint EMOv2_5M.pth --target rust --weights-dtype f16
       writes the crate emov2-5m-224/, built with cargo and checked
+  emoc compile --checkpoint EMOv2_5M.pth --target tensorrt --precision f16 --batch 1..8:4
+      writes emov2_5m_224_tensorrt/, from which build.sh makes the engine on the GPU
   emoc compile --checkpoint EMOv2_5M.pth --print-after i2rmb --no-check > graph.emir
 ";
 
@@ -72,7 +75,7 @@ Examples:
   emoc completions fish > ~/.config/fish/completions/emoc.fish
 ";
 
-/// Compiles EMOv2 vision models from PyTorch checkpoints to checked ONNX files and Rust crates.
+/// Compiles EMOv2 vision models from PyTorch checkpoints to checked ONNX files, TensorRT bundles and Rust crates.
 #[derive(Debug, Parser)]
 #[command(name = "emoc", version, after_help = format!("{EXAMPLES}\n{EXIT_CODES}"))]
 #[command(max_term_width = 100, arg_required_else_help = true)]
@@ -145,7 +148,7 @@ pub struct CompileArgs {
     #[command(flatten)]
     pub pipeline: PipelineArgs,
     /// Do not run the artifact
-    #[arg(long, help_heading = "Check", conflicts_with = "onnxruntime_lib")]
+    #[arg(long, help_heading = "Check", conflicts_with_all = ["onnxruntime_lib", "tensorrt_rtx"])]
     pub no_check: bool,
     #[command(flatten)]
     pub runtime: RuntimeArgs,
@@ -157,6 +160,8 @@ pub enum Target {
     Onnx,
     /// A Rust crate without dependencies
     Rust,
+    /// A folder from which TensorRT builds an engine, on the GPU that runs it
+    Tensorrt,
 }
 
 impl Target {
@@ -165,6 +170,7 @@ impl Target {
         match self {
             Target::Onnx => "onnx",
             Target::Rust => "rust",
+            Target::Tensorrt => "tensorrt",
         }
     }
 }
@@ -206,6 +212,16 @@ pub enum Precision {
     F32,
     /// Float16, with islands of float32
     F16,
+}
+
+impl Precision {
+    /// As people call it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Precision::F32 => "float32",
+            Precision::F16 => "float16",
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum, Serialize)]
@@ -315,6 +331,9 @@ pub struct RuntimeArgs {
     /// An ONNX Runtime library, or a folder with one, that must be used
     #[arg(long, value_name = "PATH", value_hint = ValueHint::AnyPath)]
     pub onnxruntime_lib: Option<PathBuf>,
+    /// TensorRT-RTX must build the models of a TensorRT bundle
+    #[arg(long)]
+    pub tensorrt_rtx: bool,
 }
 
 /// What the weights do not say.
@@ -334,9 +353,10 @@ pub struct ModelArgs {
     /// 512, otherwise 7]
     #[arg(long, value_name = "N")]
     pub window: Option<u16>,
-    /// Images per inference: a number, or `dynamic` [default: 1]
-    #[arg(long, value_name = "N|dynamic", value_parser = batch)]
-    pub batch: Option<Dim>,
+    /// Images per inference: a number, or `dynamic`; for TensorRT also 1..8:4, from 1 to 8 and
+    /// fastest for 4 [default: 1]
+    #[arg(long, value_name = "N|dynamic|MIN..MAX[:OPT]", value_parser = batch)]
+    pub batch: Option<BatchArg>,
     /// Seed of the weights without a checkpoint [default: 0]
     #[arg(long, value_name = "N")]
     pub seed: Option<u64>,
@@ -407,12 +427,50 @@ fn input_size(text: &str) -> Result<[usize; 2], String> {
     }
 }
 
-fn batch(text: &str) -> Result<Dim, String> {
-    if text == "dynamic" {
-        return Ok(Dim::Batch(1));
+/// Images per inference.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BatchArg {
+    /// That many.
+    Fixed(usize),
+    /// Any number.
+    Dynamic,
+    /// Any number, of which a TensorRT engine takes this range.
+    Range { min: usize, opt: usize, max: usize },
+}
+
+impl BatchArg {
+    /// The first axis of the input.
+    pub fn dim(self) -> Dim {
+        match self {
+            BatchArg::Fixed(images) => Dim::Fixed(images),
+            BatchArg::Dynamic | BatchArg::Range { .. } => Dim::Batch(1),
+        }
     }
-    let fixed = text.parse().ok().filter(|&n| n > 0).map(Dim::Fixed);
-    fixed.ok_or_else(|| "a batch is a number from 1, or `dynamic`".to_owned())
+}
+
+impl From<Dim> for BatchArg {
+    fn from(dim: Dim) -> Self {
+        dim.fixed().map_or(BatchArg::Dynamic, BatchArg::Fixed)
+    }
+}
+
+fn batch(text: &str) -> Result<BatchArg, String> {
+    let number = |text: &str| text.parse().ok().filter(|&images| images > 0);
+    let range = |(min, rest): (&str, &str)| {
+        let (max, opt) = rest.split_once(':').unwrap_or((rest, rest));
+        let (min, opt, max) = (number(min)?, number(opt)?, number(max)?);
+        let rising = min <= opt && opt <= max;
+        rising.then_some(BatchArg::Range { min, opt, max })
+    };
+    let batch = match (text, text.split_once("..")) {
+        ("dynamic", _) => Some(BatchArg::Dynamic),
+        (_, Some(parts)) => range(parts),
+        (_, None) => number(text).map(BatchArg::Fixed),
+    };
+    batch.ok_or_else(|| {
+        "a batch is a number from 1, `dynamic`, or for TensorRT 1..8:4, the middle of which is last"
+            .to_owned()
+    })
 }
 
 fn dim_head(text: &str) -> Result<[usize; 2], String> {
@@ -459,11 +517,19 @@ mod tests {
         ] {
             assert_eq!(input_size(text).ok(), expected, "--input-size {text}");
         }
+        let range = |min, opt, max| BatchArg::Range { min, opt, max };
         for (text, expected) in [
-            ("1", Some(Dim::Fixed(1))),
-            ("dynamic", Some(Dim::Batch(1))),
+            ("1", Some(BatchArg::Fixed(1))),
+            ("dynamic", Some(BatchArg::Dynamic)),
+            ("1..8:4", Some(range(1, 4, 8))),
+            ("2..8", Some(range(2, 8, 8))),
             ("0", None),
             ("N", None),
+            ("0..8", None),
+            ("4..2", None),
+            ("1..8:9", None),
+            ("1..8:", None),
+            ("..", None),
         ] {
             assert_eq!(batch(text).ok(), expected, "--batch {text}");
         }

@@ -5,12 +5,15 @@ use std::{
     path::{Component, Path},
 };
 
-use emoc_backends::onnx::{self, Description};
+use emoc_backends::{
+    onnx::{self, Description},
+    tensorrt::{self, Plan},
+};
 use emoc_ir::{Diagnostic, Result};
 
 use crate::{
-    args::{AttentionArg, ModelArgs, Weights},
-    manifest::{self, CrateManifest, key},
+    args::{AttentionArg, ModelArgs, Precision, Weights},
+    manifest::{self, CrateManifest, FileRecord, key},
     output::MANIFEST,
     record::{AttentionRecord, NetworkRecord},
 };
@@ -133,6 +136,71 @@ impl CrateFolder {
     }
 }
 
+/// The folder of a TensorRT bundle.
+pub struct BundleFolder {
+    pub plan: Plan,
+    /// Its models, each as an ONNX file of its own.
+    pub models: Vec<(Precision, OnnxFile)>,
+    /// Files that are not as the plan says.
+    pub changed: Vec<String>,
+}
+
+impl BundleFolder {
+    /// Whether there is a plan in the folder.
+    pub fn is_one(path: &Path) -> bool {
+        path.join(tensorrt::PLAN).is_file()
+    }
+
+    /// Reads a folder that emoc wrote.
+    ///
+    /// # Errors
+    /// Its plan, or a model that the plan lists, cannot be read.
+    pub fn open(path: &Path) -> Result<Self> {
+        let file = path.join(tensorrt::PLAN);
+        let bytes = manifest::read(&file)
+            .ok_or_else(|| Diagnostic::input("the plan is no regular file").file(&file))?;
+        let plan = Plan::parse(&bytes).map_err(|error| error.file(&file))?;
+        let inside = |name: &str| {
+            let mut parts = Path::new(name).components();
+            match parts.all(|part| matches!(part, Component::Normal(_))) {
+                true => Ok(path.join(name)),
+                false => {
+                    let message = "the plan lists a file outside of the folder";
+                    Err(Diagnostic::input(message).file(&path.join(name)))
+                }
+            }
+        };
+        let mut changed = Vec::new();
+        for record in &plan.files {
+            let record = FileRecord {
+                file: record.file.clone(),
+                bytes: record.bytes,
+                sha256: record.sha256.clone(),
+            };
+            if !record.is_at(&inside(&record.file)?) {
+                changed.push(record.file);
+            }
+        }
+        let model = |model: &tensorrt::plan::Model| {
+            let precision = match model.precision {
+                tensorrt::Precision::F32 => Precision::F32,
+                tensorrt::Precision::F16 => Precision::F16,
+            };
+            Ok((precision, OnnxFile::open(&inside(&model.file)?)?))
+        };
+        Ok(Self {
+            models: plan.models.iter().map(model).collect::<Result<_>>()?,
+            plan,
+            changed,
+        })
+    }
+
+    /// Images that the check runs where the batch is open.
+    pub fn images(&self) -> usize {
+        usize::try_from(self.plan.golden.batch).unwrap_or(1)
+    }
+}
+
 /// The largest file of a crate that is read: the weights of the largest variant have 200 MB.
 const MAX_FILE: u64 = 1 << 31;
 
@@ -155,7 +223,7 @@ impl Origin {
         let mut filled = args.clone();
         let record = &self.network;
         filled.input_size.get_or_insert(record.input_size);
-        filled.batch.get_or_insert(record.batch());
+        filled.batch.get_or_insert(record.batch().into());
         if let Ok(window) = u16::try_from(record.window) {
             filled.window.get_or_insert(window);
         }

@@ -6,9 +6,9 @@ use emoc_runtimes::Tolerance;
 use serde::Serialize;
 
 use crate::{
-    agreement::{self, BlockTable, Reference, References, Row},
+    agreement::{self, BlockTable, Reference, References, Row, engine_row},
     args::{CheckArgs, ModelArgs},
-    artifact::{CrateFolder, OnnxFile, Origin},
+    artifact::{BundleFolder, CrateFolder, OnnxFile, Origin},
     json,
     manifest::{self, OnnxOptions, key},
     network::{self, Need, Network},
@@ -29,10 +29,60 @@ struct CheckResult<'a> {
 }
 
 pub fn run(args: &CheckArgs, ui: &Ui) -> Result<()> {
-    match args.artifact.is_dir() {
-        true => crate_folder(args, ui),
-        false => onnx_file(args, ui),
+    let is_bundle = BundleFolder::is_one(&args.artifact);
+    if args.runtime.tensorrt_rtx && !is_bundle {
+        return Err(
+            Diagnostic::usage("--tensorrt-rtx is for TensorRT bundles").file(&args.artifact)
+        );
     }
+    match (args.artifact.is_dir(), is_bundle) {
+        (_, true) => bundle(args, ui),
+        (true, false) => crate_folder(args, ui),
+        (false, false) => onnx_file(args, ui),
+    }
+}
+
+/// Every model of a bundle in every runtime, and in TensorRT's own parser.
+fn bundle(args: &CheckArgs, ui: &Ui) -> Result<()> {
+    let runtimes = agreement::runtimes(&args.runtime)?;
+    let builder = agreement::tensorrt_rtx(&args.runtime)?;
+    ui.step("reading the bundle");
+    let folder = BundleFolder::open(&args.artifact)?;
+    for file in &folder.changed {
+        ui.warn(format_args!("{file} was changed since emoc wrote it"));
+    }
+    let mut rows = Vec::new();
+    let mut blocks = String::new();
+    let mut checked = None;
+    for (precision, artifact) in &folder.models {
+        let origin = artifact.origin.as_ref();
+        let network = load(args, &args.model, origin, ui)?;
+        say_weights(origin, &network, ui);
+        let faithful = &network.model.graph;
+        let (batch, tolerance) = (folder.images(), precision::tolerance(*precision));
+        let reference = Reference::evaluate(faithful, batch, tolerance, ui)?;
+        let instrumented = || instrument(args, artifact, &network);
+        let bytes = &artifact.bytes;
+        let judged = agreement::judge(bytes, faithful, &reference, &runtimes, &instrumented, ui)?;
+        rows.extend(judged.into_iter().map(|row| row.of(*precision)));
+        rows.push(engine_row(&builder, *precision, bytes, &folder.plan, ui)?);
+        if args.per_block {
+            let tables =
+                agreement::per_block(&instrumented()?, faithful, &reference, &runtimes, ui)?;
+            let table = report::blocks(&tables, tolerance);
+            blocks.push_str(&format!("{}\n{table}\n", precision.name()));
+        }
+        checked = Some(network);
+    }
+    let network = checked.ok_or_else(|| Diagnostic::input("the bundle has no model"))?;
+    let text = blocks + &report::bundle(&rows);
+    let result = CheckResult {
+        network: NetworkRecord::of(&network.model),
+        weights: &network.weights,
+        checks: &rows,
+        blocks: Vec::new(),
+    };
+    show(args, &result, text, ui)
 }
 
 fn onnx_file(args: &CheckArgs, ui: &Ui) -> Result<()> {
@@ -48,7 +98,7 @@ fn onnx_file(args: &CheckArgs, ui: &Ui) -> Result<()> {
 
     let faithful = &network.model.graph;
     let tolerance = precision::tolerance(precision::of(&artifact.description));
-    let reference = Reference::evaluate(faithful, tolerance, ui)?;
+    let reference = Reference::evaluate(faithful, agreement::DYNAMIC_BATCH, tolerance, ui)?;
     let instrumented = || instrument(args, &artifact, &network);
     let bytes = &artifact.bytes;
     let rows = agreement::judge(bytes, faithful, &reference, &runtimes, &instrumented, ui)?;
@@ -117,12 +167,17 @@ fn finish(
         checks: rows,
         blocks,
     };
+    show(args, &result, text, ui)
+}
+
+/// Prints the result, and fails if a runtime did not agree.
+fn show(args: &CheckArgs, result: &CheckResult, text: String, ui: &Ui) -> Result<()> {
     match (ui.json(), ui.quiet()) {
-        (true, _) => json::print(&result, ui)?,
+        (true, _) => json::print(result, ui)?,
         (false, true) => {}
         (false, false) => ui.print_prose(text)?,
     }
-    agreement::demand(rows, "").map_err(|error| error.file(&args.artifact))
+    agreement::demand(result.checks, "").map_err(|error| error.file(&args.artifact))
 }
 
 /// The network to compare with: what no flag says is taken from the artifact.

@@ -1,7 +1,7 @@
 //! JSON that a person can read too.
 
 use emoc_ir::{Diagnostic, Result};
-use serde::Serialize;
+use serde::{Serialize, de::DeserializeOwned};
 
 use crate::ui::Ui;
 
@@ -47,6 +47,15 @@ fn one_line_list(lines: &[&str]) -> Option<(String, usize)> {
         }
     }
     None
+}
+
+/// A value as another type of the same JSON.
+///
+/// # Errors
+/// Their JSON differs.
+pub fn convert<T: Serialize, U: DeserializeOwned>(value: &T) -> Result<U> {
+    let json = serde_json::to_value(value).map_err(|error| fault(&error))?;
+    serde_json::from_value(json).map_err(|error| fault(&error))
 }
 
 /// JSON in one line.

@@ -283,16 +283,19 @@ pub fn files(bytes: &[u8]) -> Option<Vec<FileRecord>> {
     listed(bytes).map(|listed| listed.files)
 }
 
-/// The files that the manifest of a crate lists; none if there is no such manifest at `path`.
-pub fn crate_files(path: &Path) -> Option<Vec<FileRecord>> {
+/// The files that the manifest of a crate or the plan of a bundle lists; none if there is nothing
+/// of the kind at `path`.
+pub fn folder_files(path: &Path) -> Option<Vec<FileRecord>> {
     let listed = listed(&read(path)?)?;
-    (listed.target == CRATE).then_some(listed.files)
+    // A plan says nothing of a target, and the manifest of an ONNX file that it is one.
+    let is_folders = listed.target.is_none_or(|target| target == CRATE);
+    is_folders.then_some(listed.files)
 }
 
 #[derive(Deserialize)]
 struct Listed {
     producer: String,
-    target: String,
+    target: Option<String>,
     files: Vec<FileRecord>,
 }
 

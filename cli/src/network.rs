@@ -9,7 +9,10 @@ use emoc_frontend::{
 use emoc_ir::{DType, Diagnostic, Dim, Result, Weight, seeded};
 use serde::Serialize;
 
-use crate::{args::ModelArgs, ui::Ui};
+use crate::{
+    args::{BatchArg, ModelArgs},
+    ui::Ui,
+};
 
 /// Where the weights come from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -271,7 +274,7 @@ pub fn geometry(args: &ModelArgs) -> (Geometry, bool) {
     let window = args.window.map(usize::from);
     let geometry = Geometry {
         input_size,
-        batch: args.batch.unwrap_or(Dim::Fixed(1)),
+        batch: args.batch.map_or(Dim::Fixed(1), BatchArg::dim),
         window: window.unwrap_or_else(|| emo2::default_window(input_size)),
     };
     (geometry, window.is_none())

@@ -105,6 +105,19 @@ pub fn apply(args: &PrecisionArgs, graph: Verified, ui: &Ui) -> Result<Emitted> 
     })
 }
 
+/// What helps where an artifact disagrees because it is float16.
+///
+/// # Errors
+/// The disagreement.
+pub fn help(demanded: Result<()>, record: Option<&PrecisionRecord>) -> Result<()> {
+    match record.map(|record| record.chosen) {
+        Some(IslandsArg::Standard) => demanded.map_err(|error| {
+            error.help("--islands auto measures what this network needs in float32")
+        }),
+        Some(IslandsArg::Auto) | None => demanded,
+    }
+}
+
 /// The precision that an artifact's metadata names.
 pub fn of(artifact: &Description) -> Precision {
     match artifact.get(key::PRECISION) {

@@ -110,6 +110,19 @@ impl NetworkRecord {
         }
     }
 
+    /// The network's name for people: `EMOv2 5M at 224x224`.
+    pub fn title(&self) -> String {
+        let [height, width] = self.input_size;
+        let name = match self.variant.as_deref() {
+            None => self.name.clone(),
+            Some(variant) => match variant.strip_prefix("emo1-") {
+                Some(variant) => format!("EMOv1 {variant}"),
+                None => format!("EMOv2 {variant}"),
+            },
+        };
+        format!("{name} at {height}x{width}")
+    }
+
     pub fn batch(&self) -> Dim {
         match self.batch {
             BatchRecord::Fixed(n) => Dim::Fixed(n),

@@ -1,12 +1,16 @@
 //! Tables of agreement.
 
+use std::fmt::Write;
+
 use anstyle::Style;
 use emoc_runtimes::{Comparison, Tolerance};
 
 use crate::{
-    agreement::{BlockTable, Ran, Row, Verdict},
-    table::{Cell, Side, Table},
-    ui::{DIM, ERROR, GOOD, WARNING},
+    agreement::{BlockTable, EngineRecord, Ran, Row, Verdict},
+    args::Precision,
+    precision,
+    table::{Cell, Side, Table, bytes},
+    ui::{BOLD, DIM, ERROR, GOOD, WARNING},
 };
 
 /// One line per runtime and output, and below it what is to be known about them. Columns that
@@ -66,6 +70,20 @@ pub fn agreement(rows: &[Row], tolerance: Tolerance) -> String {
     table.to_string() + &footer(rows, tolerance)
 }
 
+/// The same for the models of a bundle, each with its tolerance.
+pub fn bundle(rows: &[Row]) -> String {
+    let mut text = String::new();
+    for model in [Precision::F32, Precision::F16] {
+        let of_model = |row: &&Row| row.model == Some(model);
+        let rows: Vec<_> = rows.iter().filter(of_model).cloned().collect();
+        if !rows.is_empty() {
+            let table = agreement(&rows, precision::tolerance(model));
+            let _ = writeln!(text, "{BOLD}{}{BOLD:#}\n{table}", model.name());
+        }
+    }
+    text
+}
+
 fn name(row: &Row) -> Cell {
     let runtime = row.runtime;
     // A crate's time depends on its instruction set, and not on the version of cargo.
@@ -114,6 +132,7 @@ fn verdict(verdict: Verdict) -> Cell {
     let (text, style): (_, Style) = match verdict {
         Verdict::Agrees => ("agrees", GOOD),
         Verdict::Disagrees => ("DISAGREES", ERROR),
+        Verdict::Builds => ("builds", GOOD),
         Verdict::Fails => ("FAILS", ERROR),
         Verdict::NotFound => ("not found", WARNING),
     };
@@ -132,6 +151,7 @@ fn footer(rows: &[Row], tolerance: Tolerance) -> String {
     }
     for row in rows {
         lines.extend(rounding(row));
+        lines.extend(row.engine.as_ref().map(|engine| built(row.runtime, engine)));
     }
     if rows.iter().any(|row| row.ran == Ran::OnnxInstead) {
         lines.push("(ONNX): emoc's ONNX file of the same graph, for comparison".into());
@@ -145,6 +165,21 @@ fn footer(rows: &[Row], tolerance: Tolerance) -> String {
     }
     let dim = |line: String| format!("{DIM}{line}{DIM:#}\n");
     lines.into_iter().map(dim).collect()
+}
+
+/// What was built, for which GPUs.
+fn built(runtime: &str, engine: &EngineRecord) -> String {
+    let capabilities = engine.capabilities.iter().map(ToString::to_string);
+    let capabilities = capabilities.collect::<Vec<_>>().join(", ");
+    let size = bytes(engine.bytes as u64);
+    let (layers, seconds) = (engine.layers, engine.seconds);
+    let mut line = format!(
+        "{runtime}: an engine for {capabilities}, {size}, {layers} layers, in {seconds:.1} s"
+    );
+    for warning in &engine.warnings {
+        let _ = write!(line, "\n  {warning}");
+    }
+    line
 }
 
 /// How far rounded weights move the outputs: to be known, not to be judged.

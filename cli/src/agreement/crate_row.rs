@@ -10,7 +10,7 @@ use emoc_runtimes::{
     rust_crate::{Cargo, CrateSession, NAME},
 };
 
-use super::{Reference, Row, compare_onnx, measure};
+use super::{DYNAMIC_BATCH, Reference, Row, compare_onnx, measure};
 use crate::{
     args::WeightsDtype,
     manifest,
@@ -38,7 +38,7 @@ impl References {
         ui: &Ui,
     ) -> Result<Self> {
         // Arithmetic is float32 whatever the weights are stored as.
-        let faithful = Reference::evaluate(faithful, Tolerance::FLOAT32, ui)?;
+        let faithful = Reference::evaluate(faithful, DYNAMIC_BATCH, Tolerance::FLOAT32, ui)?;
         let rounded = match dtype {
             WeightsDtype::F32 => None,
             WeightsDtype::F16 => {
@@ -56,9 +56,7 @@ impl References {
 
     /// The values that a crate's own test compares with: an input and the outputs.
     pub fn golden(&self) -> (Vec<f32>, Vec<Vec<f32>>) {
-        let Reference { input, outputs, .. } = self.deciding();
-        let outputs = outputs.iter().map(|output| output.data.clone());
-        (input.data.clone(), outputs.collect())
+        self.deciding().values()
     }
 }
 

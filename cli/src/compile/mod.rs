@@ -2,15 +2,16 @@
 
 mod onnx;
 mod rust_crate;
+mod tensorrt;
 
-use emoc_ir::{Diagnostic, Dim, Result};
+use emoc_ir::{Diagnostic, Result};
 use serde::Serialize;
 
 use crate::{
     agreement::Row,
-    args::{CompileArgs, Precision, Target},
+    args::{BatchArg, CompileArgs, Precision, Target},
     labels,
-    manifest::PassRecord,
+    manifest::{self, PassRecord},
     network::{self, Need, Network, Weights},
     pipeline::{self, Optimised},
     record::NetworkRecord,
@@ -23,44 +24,53 @@ pub fn run(args: &CompileArgs, ui: &Ui) -> Result<()> {
     match args.target {
         Target::Onnx => onnx::run(args, ui),
         Target::Rust => rust_crate::run(args, ui),
+        Target::Tensorrt => tensorrt::run(args, ui),
     }
 }
 
 /// A flag that would do nothing is a mistake.
 fn refuse_other_targets_flags(args: &CompileArgs) -> Result<()> {
-    let (onnx, rust) = (&args.onnx, &args.rust);
-    let flags = [
-        ("--opset", Target::Onnx, onnx.opset.is_some()),
-        ("--max-rank", Target::Onnx, onnx.max_rank.is_some()),
-        (
-            "--precision",
-            Target::Onnx,
-            args.precision.precision.is_some(),
-        ),
-        ("--islands", Target::Onnx, args.precision.islands.is_some()),
-        ("--crate-name", Target::Rust, rust.crate_name.is_some()),
+    let (onnx, rust, precision) = (&args.onnx, &args.rust, &args.precision);
+    let onnx_files = [Target::Onnx, Target::Tensorrt];
+    let flags: [(_, &[Target], _); 7] = [
+        ("--opset", &onnx_files, onnx.opset.is_some()),
+        ("--max-rank", &onnx_files, onnx.max_rank.is_some()),
+        ("--precision", &onnx_files, precision.precision.is_some()),
+        ("--islands", &onnx_files, precision.islands.is_some()),
+        ("--crate-name", &[Target::Rust], rust.crate_name.is_some()),
         (
             "--weights-dtype",
-            Target::Rust,
+            &[Target::Rust],
             rust.weights_dtype.is_some(),
         ),
+        (
+            "--tensorrt-rtx",
+            &[Target::Tensorrt],
+            args.runtime.tensorrt_rtx,
+        ),
     ];
-    let misplaced = |(_, target, given): &&(_, Target, bool)| *given && *target != args.target;
-    if let Some((flag, other, _)) = flags.iter().find(misplaced) {
-        let (other, target) = (other.name(), args.target.name());
+    let misplaced =
+        |(_, targets, given): &&(_, &[Target], bool)| *given && !targets.contains(&args.target);
+    if let Some((flag, others, _)) = flags.iter().find(misplaced) {
+        let (other, target) = (others[0].name(), args.target.name());
         let message = format!("{flag} is for --target {other}, and the target is {target}");
         return Err(Diagnostic::usage(message).help(format!("leave it out, or --target {other}")));
     }
-    if args.precision.islands.is_some() && args.precision.precision() == Precision::F32 {
+    if precision.islands.is_some() && precision.precision() == Precision::F32 {
         let message = "--islands is for --precision f16";
         return Err(Diagnostic::usage(message).help("add it, or leave --islands out"));
     }
-    let one = Dim::Fixed(1);
-    if args.target == Target::Rust && args.model.batch.is_some_and(|batch| batch != one) {
-        let message = "a crate infers one image at a time: --batch is for --target onnx";
-        return Err(Diagnostic::usage(message).help("leave it out, and call `infer` in a loop"));
+    match (args.target, args.model.batch) {
+        (Target::Rust, Some(batch)) if batch != BatchArg::Fixed(1) => {
+            let message = "a crate infers one image at a time: --batch is for --target onnx";
+            Err(Diagnostic::usage(message).help("leave it out, and call `infer` in a loop"))
+        }
+        (Target::Onnx, Some(BatchArg::Range { .. })) => {
+            let message = "a range of batches is for --target tensorrt";
+            Err(Diagnostic::usage(message).help("--batch dynamic takes any number of images"))
+        }
+        _ => Ok(()),
     }
-    Ok(())
 }
 
 /// A network on its way to a backend.
@@ -124,6 +134,16 @@ impl<'a, Facts> CompileResult<'a, Facts> {
             warnings: &network.model.warnings,
         }
     }
+}
+
+/// What a folder says about the origin of the network in it.
+fn provenance(args: &CompileArgs, network: &Network) -> Result<Vec<(String, String)>> {
+    let passes = pipeline::spelling(&args.pipeline);
+    let mut rows = manifest::metadata(network, &passes, None)?;
+    // For programs; they are in the manifest.
+    rows.retain(|(key, _)| ![manifest::key::NETWORK, "preprocessing"].contains(&&**key));
+    rows.push(("emoc".into(), env!("CARGO_PKG_VERSION").into()));
+    Ok(rows)
 }
 
 /// What is to be known about an artifact beside its size.

@@ -3,7 +3,7 @@
 use std::{fmt::Write, path::PathBuf};
 
 use emoc_backends::onnx;
-use emoc_ir::Result;
+use emoc_ir::{Result, Verified};
 use emoc_runtimes::{OnnxModel, Tolerance};
 use serde::Serialize;
 
@@ -43,14 +43,15 @@ pub fn run(args: &CompileArgs, ui: &Ui) -> Result<()> {
     optimised.graph = emitted.graph;
     let emission = Emission::of(args, network, labels, emitted.record)?;
     ui.step("emitting");
-    let artifact = emission.emit(&optimised, false)?;
+    let artifact = emission.emit(&optimised.graph, false)?;
 
     let rows = match args.no_check {
         true => Vec::new(),
         false => {
             let faithful = &network.model.graph;
-            let instrumented = || emission.emit(&optimised, true);
-            let reference = Reference::evaluate(faithful, emission.tolerance(), ui)?;
+            let instrumented = || emission.emit(&optimised.graph, true);
+            let batch = agreement::DYNAMIC_BATCH;
+            let reference = Reference::evaluate(faithful, batch, emission.tolerance(), ui)?;
             agreement::judge(
                 &artifact,
                 faithful,
@@ -74,13 +75,13 @@ pub fn run(args: &CompileArgs, ui: &Ui) -> Result<()> {
 }
 
 /// How the artifact is emitted.
-struct Emission {
+pub(super) struct Emission {
     options: OnnxOptions,
     metadata: Vec<(String, String)>,
 }
 
 impl Emission {
-    fn of(
+    pub(super) fn of(
         args: &CompileArgs,
         network: &Network,
         labels: Option<&[String]>,
@@ -106,13 +107,18 @@ impl Emission {
         precision::tolerance(self.options.precision())
     }
 
-    fn emit(&self, optimised: &Optimised, block_outputs: bool) -> Result<Vec<u8>> {
+    pub(super) fn emit(&self, graph: &Verified, block_outputs: bool) -> Result<Vec<u8>> {
         let options = manifest::onnx_options(&self.options, self.metadata.clone());
         let options = onnx::Options {
             block_outputs,
             ..options
         };
-        onnx::emit(&optimised.graph, &options)
+        onnx::emit(graph, &options)
+    }
+
+    /// What was decided about float16.
+    pub(super) fn precision(&self) -> Option<&PrecisionRecord> {
+        self.options.precision.as_ref()
     }
 }
 
@@ -142,6 +148,7 @@ impl Compiled<'_> {
     fn finish(&self, outputs: Outputs, ui: &Ui) -> Result<()> {
         let paths = [outputs.artifact(), outputs.manifest()].map(|path| path.display().to_string());
         let demanded = agreement::demand(self.rows, "; nothing was written");
+        let demanded = precision::help(demanded, self.options.precision.as_ref());
         if demanded.is_err() {
             drop(outputs);
             self.report(None, ui)?;
@@ -258,14 +265,14 @@ mod tests {
         let graph = made_network.model.graph.clone().verify().expect("a graph");
         let optimised = pipeline::run(&made.pipeline, graph, &ui).expect("a graph");
         let emission = Emission::of(&made, &made_network, None, None).expect("an emission");
-        let artifact = emission.emit(&optimised, false).expect("an artifact");
+        let artifact = emission.emit(&optimised.graph, false).expect("an artifact");
 
         let faithful = &meant_network.model.graph;
-        let reference =
-            Reference::evaluate(faithful, Tolerance::FLOAT32, &ui).expect("a reference");
+        let reference = Reference::evaluate(faithful, 1, Tolerance::FLOAT32, &ui);
+        let reference = reference.expect("a reference");
         let mut runtimes = agreement::runtimes(&meant.runtime).expect("runtimes");
         runtimes.truncate(1);
-        let instrumented = || emission.emit(&optimised, true);
+        let instrumented = || emission.emit(&optimised.graph, true);
         let rows = agreement::judge(
             &artifact,
             faithful,

@@ -7,15 +7,15 @@ use emoc_ir::Result;
 use emoc_runtimes::Tolerance;
 use serde::Serialize;
 
-use super::{CompileResult, Prepared, remarks};
+use super::{CompileResult, Prepared, provenance, remarks};
 use crate::{
     agreement::{self, FAITHFUL, ROUNDED, References, Row},
     args::{CompileArgs, WeightsDtype},
     json,
-    manifest::{self, Content, CrateOptions, FileRecord, Manifest, Options},
+    manifest::{Content, CrateOptions, FileRecord, Manifest, Options},
     network::Network,
     output::{Folder, MANIFEST},
-    pipeline::{self, Optimised},
+    pipeline::Optimised,
     report,
     table::bytes,
     ui::{BOLD, GOOD, Ui, printable},
@@ -23,7 +23,7 @@ use crate::{
 
 pub fn run(args: &CompileArgs, ui: &Ui) -> Result<()> {
     let checkpoint = args.checkpoint.checkpoint.as_deref();
-    let prepare = |path: &PathBuf| Folder::prepare(path, checkpoint, args.force, ui);
+    let prepare = |path: &PathBuf| Folder::prepare(path, MANIFEST, checkpoint, args.force, ui);
     // Whatever can be refused without the network is refused before it is read.
     let folder = args.output.as_ref().map(prepare).transpose()?;
     let runtimes = match args.no_check {
@@ -72,16 +72,6 @@ pub fn run(args: &CompileArgs, ui: &Ui) -> Result<()> {
         labels: prepared.labels.as_deref(),
     };
     compiled.finish(folder, ui)
-}
-
-/// What the crate says about its origin.
-fn provenance(args: &CompileArgs, network: &Network) -> Result<Vec<(String, String)>> {
-    let passes = pipeline::spelling(&args.pipeline);
-    let mut rows = manifest::metadata(network, &passes, None)?;
-    // For programs; they are in the manifest.
-    rows.retain(|(key, _)| ![manifest::key::NETWORK, "preprocessing"].contains(&&**key));
-    rows.push(("emoc".into(), env!("CARGO_PKG_VERSION").into()));
-    Ok(rows)
 }
 
 /// A crate with its proof, not yet written.

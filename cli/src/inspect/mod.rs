@@ -11,12 +11,12 @@ use emoc_frontend::{
     Checkpoint, Entry,
     emo2::{Model, Problem, Unusable},
 };
-use emoc_ir::{CostTable, Dim, Result};
+use emoc_ir::{CostTable, Diagnostic, Dim, Result};
 use serde::Serialize;
 
 use crate::{
     args::InspectArgs,
-    artifact::OnnxFile,
+    artifact::{BundleFolder, OnnxFile},
     json,
     network::{self, Need, Network, Weights},
     record::NetworkRecord,
@@ -29,6 +29,14 @@ pub fn run(args: &InspectArgs, ui: &Ui) -> Result<()> {
     match &args.file {
         Some(path) if args.tensors => tensors::run(&Checkpoint::open(path)?, ui),
         Some(path) if OnnxFile::is_one(path) => artifact::run(args, path, ui),
+        // A bundle is one network, in float32 first.
+        Some(path) if BundleFolder::is_one(path) => {
+            let folder = BundleFolder::open(path)?;
+            let model = folder.plan.models.first();
+            let model =
+                model.ok_or_else(|| Diagnostic::input("the bundle has no model").file(path))?;
+            artifact::run(args, &path.join(&model.file), ui)
+        }
         Some(path) if path.is_dir() => crate_folder::run(args, path, ui),
         path => checkpoint(args, path.as_deref(), ui),
     }

@@ -20,7 +20,7 @@ use crate::{
     ui::Ui,
 };
 
-/// The manifest's name in the folder.
+/// The manifest's name in the folder of a crate.
 pub const MANIFEST: &str = "emoc.json";
 
 /// What cargo makes where it builds.
@@ -37,6 +37,8 @@ const MAX_DEPTH: usize = 16;
 pub struct Folder {
     path: PathBuf,
     parent: PathBuf,
+    /// The name of the file that lists the others.
+    manifest: &'static str,
     force: bool,
     /// Created early: it proves that the parent can be written to.
     staging: TemporaryFolder,
@@ -48,7 +50,13 @@ impl Folder {
     /// # Errors
     /// The path is a file, the input or a folder that must not be replaced, or its parent cannot
     /// be written to.
-    pub fn prepare(path: &Path, input: Option<&Path>, force: bool, ui: &Ui) -> Result<Self> {
+    pub fn prepare(
+        path: &Path,
+        manifest: &'static str,
+        input: Option<&Path>,
+        force: bool,
+        ui: &Ui,
+    ) -> Result<Self> {
         if path.file_name().is_none() {
             return Err(Diagnostic::usage("the output needs a name")
                 .file(path)
@@ -65,6 +73,7 @@ impl Folder {
         let folder = Self {
             path: path.to_owned(),
             parent,
+            manifest,
             force,
             staging,
         };
@@ -159,10 +168,14 @@ impl Folder {
         if listing.files.is_empty() && listing.cargos.is_empty() {
             return Ok(Some(listing));
         }
-        let listed = manifest::crate_files(&self.path.join(MANIFEST));
+        let listed = manifest::folder_files(&self.path.join(self.manifest));
         if !self.force && listed.is_none() {
+            let message = format!(
+                "the folder exists, and has no {} of emoc in it",
+                self.manifest
+            );
             return refuse(
-                "the folder exists and has no manifest of emoc's Rust crates in it",
+                &message,
                 "--output writes elsewhere; --force replaces it if it holds nothing but files of \
                  the names that emoc writes",
             );
@@ -187,7 +200,7 @@ impl Folder {
                 .file(&path)
                 .help(help))
         };
-        if name == MANIFEST {
+        if name == self.manifest {
             return Ok(());
         }
         let record = listed.iter().find(|record| record.file == name);

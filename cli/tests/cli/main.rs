@@ -5,6 +5,7 @@ mod commands;
 mod inspect;
 mod precision;
 mod rust_crate;
+mod tensorrt;
 mod writing;
 
 use std::{

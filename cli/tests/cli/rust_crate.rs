@@ -363,14 +363,14 @@ fn other_folders_are_not_replaced() {
     symlink("mine", root.join("link")).expect("a link");
     stays("--output link --force", 4, "symbolic link");
     fs::write(root.join("mine/notes.txt"), "mine").expect("a file");
-    stays("--output mine", 4, "has no manifest of emoc's Rust crates");
+    stays("--output mine", 4, "has no emoc.json of emoc in it");
     stays("--output mine --force", 4, "is not emoc's");
     stays("--output no/such", 4, "no/such");
     // A folder with an ONNX file and its manifest is no crate's.
     let onnx = "compile --variant 1M --input-size 64 --no-check --output onnx/emoc.onnx";
     fs::create_dir(root.join("onnx")).expect("a folder");
     accepted(&emoc(root, onnx));
-    stays("--output onnx", 4, "has no manifest of emoc's Rust crates");
+    stays("--output onnx", 4, "has no emoc.json of emoc in it");
     stays("--output onnx --force", 4, "is not emoc's");
 
     // emoc's own folder, until somebody changes something in it.
@@ -386,7 +386,7 @@ fn other_folders_are_not_replaced() {
         fs::remove_file(made.join(mine)).expect("a file");
     }
     fs::remove_file(made.join("emoc.json")).expect("the manifest");
-    stays("", 4, "has no manifest of emoc's Rust crates");
+    stays("", 4, "has no emoc.json of emoc in it");
     accepted(&unchecked(root, "--force"));
 
     // What cargo leaves is carried over.

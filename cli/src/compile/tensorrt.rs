@@ -1,0 +1,300 @@
+//! To a TensorRT bundle.
+
+use std::{fmt::Write, path::PathBuf};
+
+use emoc_backends::tensorrt::{self, Batch, Bundle, Golden, Plan};
+use emoc_ir::{Diagnostic, Result, Verified};
+use emoc_runtimes::Tolerance;
+use serde::Serialize;
+
+use super::{CompileResult, Prepared, onnx::Emission, provenance, remarks};
+use crate::{
+    agreement::{self, Reference, Row, engine_row},
+    args::{BatchArg, CompileArgs, Precision, PrecisionArgs},
+    json,
+    manifest::{FileRecord, Preprocessing},
+    network::Network,
+    output::Folder,
+    pipeline::Optimised,
+    precision::{self, PrecisionRecord},
+    record::NetworkRecord,
+    report,
+    table::bytes,
+    ui::{BOLD, GOOD, Ui, printable},
+};
+
+/// Images at once where nobody says more than that their number varies.
+const ANY_BATCH: Batch = Batch {
+    min: 1,
+    opt: 4,
+    max: 8,
+};
+
+pub fn run(args: &CompileArgs, ui: &Ui) -> Result<()> {
+    let checkpoint = args.checkpoint.checkpoint.as_deref();
+    let prepare =
+        |path: &PathBuf| Folder::prepare(path, tensorrt::PLAN, checkpoint, args.force, ui);
+    // Whatever can be refused without the network is refused before it is read.
+    let folder = args.output.as_ref().map(prepare).transpose()?;
+    let runtimes = match args.no_check {
+        true => Vec::new(),
+        false => agreement::runtimes(&args.runtime)?,
+    };
+    let builder = match args.no_check {
+        true => None,
+        false => Some(agreement::tensorrt_rtx(&args.runtime)?),
+    };
+    let prepared = Prepared::load(args, ui)?;
+    let network = &prepared.network;
+    let folder = match folder {
+        Some(folder) => folder,
+        None => prepare(&PathBuf::from(format!(
+            "{}_tensorrt",
+            network.model.graph.name
+        )))?,
+    };
+    let batch = batch(args.model.batch, ui);
+    let optimised = prepared.optimise(args, ui)?;
+    let models = models(args, &prepared, &optimised.graph, ui)?;
+
+    let faithful = &network.model.graph;
+    let images = agreement::DYNAMIC_BATCH.clamp(batch.min, batch.max);
+    let reference = Reference::evaluate(faithful, images, Tolerance::FLOAT32, ui)?;
+    ui.step("emitting");
+    let files = tensorrt::emit(&bundle(args, &prepared, batch, &models, &reference)?)?;
+    folder.accept(&files)?;
+    let plan = plan(&files)?;
+    let mut rows = Vec::new();
+    if let Some(builder) = &builder {
+        for model in &models {
+            let reference = reference.held_to(precision::tolerance(model.precision));
+            let instrumented = || model.emission.emit(&model.graph, true);
+            let judged = agreement::judge(
+                &model.onnx,
+                faithful,
+                &reference,
+                &runtimes,
+                &instrumented,
+                ui,
+            )?;
+            rows.extend(judged.into_iter().map(|row| row.of(model.precision)));
+            rows.push(engine_row(
+                builder,
+                model.precision,
+                &model.onnx,
+                &plan,
+                ui,
+            )?);
+        }
+    }
+    let compiled = Compiled {
+        network,
+        optimised: &optimised,
+        models: &models,
+        rows: &rows,
+        plan,
+        files,
+    };
+    compiled.finish(folder, ui)
+}
+
+/// The batch of the engines.
+fn batch(batch: Option<BatchArg>, ui: &Ui) -> Batch {
+    match batch.unwrap_or(BatchArg::Fixed(1)) {
+        BatchArg::Fixed(images) => Batch {
+            min: images,
+            opt: images,
+            max: images,
+        },
+        BatchArg::Range { min, opt, max } => Batch { min, opt, max },
+        BatchArg::Dynamic => {
+            let Batch { min, opt, max } = ANY_BATCH;
+            ui.note(format_args!(
+                "the engines take batches of {min} to {max} and are fastest for {opt}; \
+                 --batch MIN..MAX:OPT chooses"
+            ));
+            ANY_BATCH
+        }
+    }
+}
+
+/// The network in one precision.
+struct Precise {
+    precision: Precision,
+    graph: Verified,
+    emission: Emission,
+    onnx: Vec<u8>,
+}
+
+/// The network in float32, and in the other precision that was asked for.
+fn models(
+    args: &CompileArgs,
+    prepared: &Prepared,
+    optimised: &Verified,
+    ui: &Ui,
+) -> Result<Vec<Precise>> {
+    let wide = PrecisionArgs {
+        precision: None,
+        islands: None,
+    };
+    let asked = match args.precision.precision() {
+        Precision::F32 => vec![wide],
+        Precision::F16 => vec![wide, args.precision],
+    };
+    let model = |args_of_one: &PrecisionArgs| {
+        let emitted = precision::apply(args_of_one, optimised.clone(), ui)?;
+        let labels = prepared.labels.as_deref();
+        let emission = Emission::of(args, &prepared.network, labels, emitted.record)?;
+        Ok(Precise {
+            precision: args_of_one.precision(),
+            onnx: emission.emit(&emitted.graph, false)?,
+            graph: emitted.graph,
+            emission,
+        })
+    };
+    asked.iter().map(model).collect()
+}
+
+fn bundle(
+    args: &CompileArgs,
+    prepared: &Prepared,
+    batch: Batch,
+    models: &[Precise],
+    reference: &Reference,
+) -> Result<Bundle> {
+    let network = &prepared.network;
+    let record = NetworkRecord::of(&network.model);
+    let mut batches = vec![batch.min, batch.opt, batch.max];
+    batches.dedup();
+    let model = |model: &Precise| {
+        let precision = model.emission.precision();
+        let memory = |&images: &usize| {
+            let bytes = tensorrt::activation_memory(&model.graph, images)?;
+            Ok((images, bytes))
+        };
+        Ok(tensorrt::Model {
+            precision: match model.precision {
+                Precision::F32 => tensorrt::Precision::F32,
+                Precision::F16 => tensorrt::Precision::F16,
+            },
+            onnx: model.onnx.clone(),
+            islands: precision.map_or(Vec::new(), |record| record.islands.clone()),
+            activation_memory: batches.iter().map(memory).collect::<Result<_>>()?,
+        })
+    };
+    let (input, outputs) = reference.values();
+    Ok(Bundle {
+        name: record.name.clone(),
+        title: record.title(),
+        producer_version: env!("CARGO_PKG_VERSION").into(),
+        models: models.iter().map(model).collect::<Result<_>>()?,
+        batch,
+        preprocessing: json::convert(&Preprocessing::of(&record))?,
+        labels: prepared.labels.clone(),
+        macs: network.model.graph.cost(1)?.total.macs,
+        golden: Golden { input, outputs },
+        provenance: provenance(args, network)?,
+    })
+}
+
+/// The plan among the files of a bundle.
+fn plan(files: &[(String, Vec<u8>)]) -> Result<Plan> {
+    let plan = files.iter().find(|(path, _)| path == tensorrt::PLAN);
+    let (_, bytes) = plan.ok_or_else(|| Diagnostic::internal("a bundle without its plan"))?;
+    Plan::parse(bytes)
+}
+
+/// A bundle with its proof, not yet written.
+struct Compiled<'a> {
+    network: &'a Network,
+    optimised: &'a Optimised,
+    models: &'a [Precise],
+    rows: &'a [Row],
+    plan: Plan,
+    files: Vec<(String, Vec<u8>)>,
+}
+
+/// What `--json` says of a bundle.
+#[derive(Serialize)]
+struct Facts<'a> {
+    bytes: usize,
+    files: Vec<FileRecord>,
+    plan: &'a Plan,
+}
+
+impl Compiled<'_> {
+    /// Writes the bundle unless a model disagrees, and reports either way.
+    fn finish(self, folder: Folder, ui: &Ui) -> Result<()> {
+        let demanded = agreement::demand(self.rows, "; nothing was written");
+        let demanded = precision::help(demanded, self.precision());
+        if demanded.is_err() {
+            drop(folder);
+            self.report(None, ui)?;
+            return demanded;
+        }
+        ui.step("writing");
+        let path = folder.path().to_owned();
+        folder.write(&self.files, ui)?;
+        let paths = [path.join(""), path.join(tensorrt::PLAN)];
+        self.report(Some(paths.map(|path| path.display().to_string())), ui)
+    }
+
+    fn precision(&self) -> Option<&PrecisionRecord> {
+        self.models
+            .iter()
+            .find_map(|model| model.emission.precision())
+    }
+
+    fn bytes(&self) -> usize {
+        self.files.iter().map(|(_, bytes)| bytes.len()).sum()
+    }
+
+    fn report(&self, paths: Option<[String; 2]>, ui: &Ui) -> Result<()> {
+        if let Some(graph) = &self.optimised.printed {
+            return ui.print(graph);
+        }
+        if ui.json() {
+            let files = self.files.iter();
+            let facts = Facts {
+                bytes: self.bytes(),
+                files: files
+                    .map(|(name, bytes)| FileRecord::of(name, bytes))
+                    .collect(),
+                plan: &self.plan,
+            };
+            let passes = &self.optimised.passes;
+            let result = CompileResult::new(paths, facts, self.network, passes, self.rows);
+            return json::print(&result, ui);
+        }
+        if ui.quiet() {
+            return Ok(());
+        }
+        ui.print_prose(self.text(paths))
+    }
+
+    fn text(&self, paths: Option<[String; 2]>) -> String {
+        let mut text = report::bundle(self.rows);
+        text.extend(self.precision().map(PrecisionRecord::text));
+        let Some([folder, _]) = paths else {
+            return text;
+        };
+        let size = bytes(self.bytes() as u64);
+        let precisions: Vec<_> = self
+            .models
+            .iter()
+            .map(|model| model.precision.name())
+            .collect();
+        let precisions = precisions.join(" and ");
+        let range = &self.plan.tensorrt;
+        let remarks = remarks(self.network, self.rows);
+        let folder = printable(&folder);
+        let _ = writeln!(
+            text,
+            "{GOOD}wrote{GOOD:#} {BOLD}{folder}{BOLD:#} ({size}, {precisions}, TensorRT {} to {}\
+             {remarks})",
+            range.oldest, range.newest_major
+        );
+        let _ = writeln!(text, "on the GPU that will run it: sh {folder}build.sh");
+        text
+    }
+}
