@@ -7,6 +7,7 @@
 
 mod costs;
 mod digits;
+mod engines;
 mod goldens;
 mod onnx;
 mod precision;
