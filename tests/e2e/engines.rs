@@ -13,7 +13,6 @@ use emoc_runtimes::{
     Children, OnnxModel,
     tensorrt_rtx::{Builder, Capability, ShapeRange},
 };
-use emoc_tests::full;
 
 static CHILDREN: Children = Children::new();
 
@@ -46,11 +45,7 @@ fn engines() {
     let Some(builder) = builder() else { return };
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("engines");
     std::fs::create_dir_all(&folder).expect("a folder");
-    let few = ["1M", "5M"];
-    for variant in VARIANTS
-        .iter()
-        .filter(|row| full() || few.contains(&row.name))
-    {
+    for variant in VARIANTS {
         for batch in [Dim::Fixed(1), Dim::Batch(1)] {
             let shape = |images: usize| vec![images, 3, 224, 224];
             let range = ShapeRange {
