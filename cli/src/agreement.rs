@@ -24,7 +24,7 @@ use emoc_runtimes::{
 use serde::Serialize;
 
 pub use crate_row::{References, judge_crate};
-pub use engine_row::{EngineRecord, engine_row, tensorrt_rtx};
+pub use engine_row::{EngineRecord, engine_row, engines, tensorrt_rtx};
 
 use crate::{
     args::{Precision, RuntimeArgs},

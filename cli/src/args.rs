@@ -6,7 +6,7 @@ use clap::{
     ArgAction, Args, Parser, Subcommand, ValueEnum, ValueHint,
     builder::{PossibleValuesParser, TypedValueParser},
 };
-use emoc_backends::rust_crate;
+use emoc_backends::{rust_crate, tensorrt};
 use emoc_frontend::{
     Choice,
     emo2::{self, VARIANTS, Variant},
@@ -162,6 +162,8 @@ pub enum Target {
     Rust,
     /// A folder from which TensorRT builds an engine, on the GPU that runs it
     Tensorrt,
+    /// The same with engines for TensorRT-RTX in it, built here, without a GPU
+    TensorrtRtx,
 }
 
 impl Target {
@@ -171,6 +173,7 @@ impl Target {
             Target::Onnx => "onnx",
             Target::Rust => "rust",
             Target::Tensorrt => "tensorrt",
+            Target::TensorrtRtx => "tensorrt-rtx",
         }
     }
 }
@@ -212,6 +215,15 @@ pub enum Precision {
     F32,
     /// Float16, with islands of float32
     F16,
+}
+
+impl From<Precision> for tensorrt::Precision {
+    fn from(precision: Precision) -> Self {
+        match precision {
+            Precision::F32 => tensorrt::Precision::F32,
+            Precision::F16 => tensorrt::Precision::F16,
+        }
+    }
 }
 
 impl Precision {

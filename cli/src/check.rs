@@ -45,7 +45,7 @@ pub fn run(args: &CheckArgs, ui: &Ui) -> Result<()> {
 /// Every model of a bundle in every runtime, and in TensorRT's own parser.
 fn bundle(args: &CheckArgs, ui: &Ui) -> Result<()> {
     let runtimes = agreement::runtimes(&args.runtime)?;
-    let builder = agreement::tensorrt_rtx(&args.runtime)?;
+    let builder = agreement::tensorrt_rtx(args.runtime.tensorrt_rtx)?;
     ui.step("reading the bundle");
     let folder = BundleFolder::open(&args.artifact)?;
     for file in &folder.changed {

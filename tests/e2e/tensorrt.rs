@@ -68,6 +68,7 @@ fn bundle(variant: &str, batch: Dim, range: [usize; 3], half: bool) -> Bundle {
             input: values("input", &graph.ty(graph.inputs()[0]).shape),
             outputs: outputs.collect(),
         },
+        engines: Vec::new(),
         provenance: vec![("weights".into(), "seeded".into())],
     }
 }

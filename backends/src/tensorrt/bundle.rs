@@ -30,8 +30,23 @@ pub struct Bundle {
     pub macs: u64,
     /// Known outputs.
     pub golden: Golden,
+    /// Engines that TensorRT-RTX built ahead of time, if the bundle should hold some.
+    pub engines: Vec<Engine>,
     /// Where the network is from, in this order.
     pub provenance: Vec<(String, String)>,
+}
+
+/// An engine for TensorRT-RTX: no plan for TensorRT, which cannot build without a GPU.
+#[derive(Debug, Clone)]
+pub struct Engine {
+    /// The model it was built from.
+    pub precision: Precision,
+    /// The generation of GPUs that it serves, as NVIDIA names it: `SM86`.
+    pub capability: String,
+    /// The version of TensorRT-RTX that built it, and that it needs.
+    pub tensorrt_rtx: String,
+    /// The engine.
+    pub bytes: Vec<u8>,
 }
 
 /// The network in one precision.

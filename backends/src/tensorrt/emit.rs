@@ -7,7 +7,7 @@ use sha2::{Digest, Sha256};
 
 use super::{
     audit::{Audit, Edge, NEWEST_MAJOR, audit},
-    bundle::{Batch, Bundle, Model, Precision},
+    bundle::{Batch, Bundle, Engine, Model, Precision},
     operators::Version,
     plan::{self, Axis, Plan},
     triton,
@@ -60,6 +60,8 @@ pub fn emit(bundle: &Bundle) -> Result<Vec<(String, Vec<u8>)>> {
         format!("{repository}/1/model.onnx"),
         bundle.models[0].onnx.clone(),
     ));
+    let built = bundle.engines.iter();
+    files.extend(built.map(|engine| (engine_file(engine), engine.bytes.clone())));
     let labels = bundle.labels.as_ref().map(|names| {
         let path = format!("{repository}/labels.txt");
         files.push((path.clone(), lines(names)));
@@ -86,6 +88,7 @@ pub fn emit(bundle: &Bundle) -> Result<Vec<(String, Vec<u8>)>> {
         profiles: profiles(&interface, bundle.batch),
         builder: builder(),
         models: models(bundle, &audits, &golden.spreads)?,
+        engines: engines(bundle, &interface)?,
         preprocessing: bundle.preprocessing.clone(),
         labels,
         macs: bundle.macs,
@@ -226,6 +229,25 @@ fn check_labels(labels: Option<&[String]>, interface: &Interface) -> Result<()> 
 
 fn model_file(model: &Model) -> String {
     format!("model.{}.onnx", model.precision)
+}
+
+fn engine_file(engine: &Engine) -> String {
+    let capability = engine.capability.to_lowercase();
+    format!("engines/{}.{capability}.engine", engine.precision)
+}
+
+fn engines(bundle: &Bundle, interface: &Interface) -> Result<Vec<plan::Engine>> {
+    let engine = |engine: &Engine| {
+        check_name("a generation of GPUs", &engine.capability)?;
+        Ok(plan::Engine {
+            precision: engine.precision,
+            capability: engine.capability.clone(),
+            tensorrt_rtx: engine.tensorrt_rtx.clone(),
+            file: engine_file(engine),
+            reproducible: !interface.symbolic,
+        })
+    };
+    bundle.engines.iter().map(engine).collect()
 }
 
 fn lines(names: &[String]) -> Vec<u8> {

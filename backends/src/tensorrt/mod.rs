@@ -29,7 +29,7 @@ mod tests;
 mod triton;
 
 pub use audit::{Audit, AuditedNode, Edge, NEWEST_MAJOR, OLDEST, audit};
-pub use bundle::{Batch, Bundle, Golden, Model, Precision};
+pub use bundle::{Batch, Bundle, Engine, Golden, Model, Precision};
 pub use emit::{PLAN, emit};
 pub use memory::activation_memory;
 pub use operators::Version;

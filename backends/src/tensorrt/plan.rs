@@ -46,6 +46,9 @@ pub struct Plan {
     pub builder: Builder,
     /// The models, float32 first: one network in several precisions.
     pub models: Vec<Model>,
+    /// Engines for TensorRT-RTX.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub engines: Vec<Engine>,
     /// How a picture becomes the input.
     pub preprocessing: Preprocessing,
     /// File with the names of the classes, one a line.
@@ -142,6 +145,22 @@ pub struct Model {
     pub tolerance: Tolerance,
     /// The operator audit, a row for each node.
     pub audit: Vec<Audited>,
+}
+
+/// An engine that TensorRT-RTX built where the bundle was made. It is no plan for TensorRT.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Engine {
+    /// The model it was built from.
+    pub precision: Precision,
+    /// The generation of GPUs that it serves, such as `SM86`.
+    pub capability: String,
+    /// The version of TensorRT-RTX that built it, and that it needs.
+    pub tensorrt_rtx: String,
+    /// The engine.
+    pub file: String,
+    /// Whether building it again gives the same bytes; not with a symbolic batch.
+    pub reproducible: bool,
 }
 
 /// Memory for one batch size.

@@ -50,6 +50,7 @@ pub(super) fn describe(
     template.set("model_rows", model_rows(plan));
     template.set("more_precisions", more_precisions(plan));
     template.set("preprocessing", preprocessing(&plan.preprocessing, plan));
+    template.set("engines", engines(plan));
     template.set("triton_note", triton_note(bundle, interface));
     template.set("file_rows", file_rows(bundle));
     let rows = bundle.provenance.iter();
@@ -100,6 +101,30 @@ fn more_precisions(plan: &Plan) -> String {
     format!(
         "\nThe same with `--precision f16` builds and verifies `model.f16.onnx`, in half precision\n\
          {islands}: less memory, faster where the GPU has tensor cores, and a wider tolerance.\n"
+    )
+}
+
+fn engines(plan: &Plan) -> String {
+    let Some(first) = plan.engines.first() else {
+        return String::new();
+    };
+    let rows = plan.engines.iter();
+    let rows = rows.map(|engine| {
+        format!(
+            "| `{}` | {} | {} |",
+            engine.file, engine.precision, engine.capability
+        )
+    });
+    let rows = rows.collect::<Vec<_>>().join("\n");
+    let again = match first.reproducible {
+        true => "Building them again gives the same bytes.",
+        false => "Building them again gives other bytes: the batch is not fixed.",
+    };
+    format!(
+        "\n## Engines for TensorRT-RTX\n\nBuilt ahead of time by TensorRT-RTX {}, for this version \
+         of it and GPUs of one generation. They are\nno plans for TensorRT, and were not run where \
+         they were built. {again}\n\n| engine | precision | GPUs |\n|---|---|---|\n{rows}\n",
+        line(&first.tensorrt_rtx)
     )
 }
 
@@ -177,6 +202,9 @@ fn file_rows(bundle: &Bundle) -> String {
             "a model for the Triton Inference Server; 1/model.onnx is model.f32.onnx",
         ),
     ]);
+    if !bundle.engines.is_empty() {
+        rows.push(("engines/".into(), "engines for TensorRT-RTX"));
+    }
     let rows = rows
         .iter()
         .map(|(path, what)| format!("| `{path}` | {what} |"));

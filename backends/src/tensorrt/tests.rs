@@ -386,6 +386,12 @@ fn bundle(batch: &str) -> Bundle {
             input: vec![0.5; 3 * 8 * 8],
             outputs: vec![vec![1.0, 2.0, 3.0, 4.0, 5.0]],
         },
+        engines: vec![Engine {
+            precision: Precision::F32,
+            capability: "SM86".into(),
+            tensorrt_rtx: "1.7".into(),
+            bytes: vec![1, 2, 3],
+        }],
         provenance: vec![("weights".into(), "a|b\n<c>".into())],
     }
 }
@@ -403,7 +409,7 @@ fn text<'a>(files: &'a [(String, Vec<u8>)], path: &str) -> &'a str {
 fn a_bundle_has_these_files_and_the_same_bytes_again() {
     let files = emitted(&bundle("N"));
     let names: Vec<&str> = files.iter().map(|(name, _)| &**name).collect();
-    let expected = "README.md build.py build.sh golden/golden.py golden/input.f32 golden/input.npy \
+    let expected = "README.md build.py build.sh engines/f32.sm86.engine golden/golden.py golden/input.f32 golden/input.npy \
                     golden/output.f32 golden/output.npy model.f32.onnx plan.json \
                     triton/net/1/model.onnx triton/net/config.pbtxt \
                     triton/net/configs/tensorrt.pbtxt triton/net/labels.txt verify.sh";

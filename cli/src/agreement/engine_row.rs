@@ -13,7 +13,7 @@ use serde::Serialize;
 
 use super::{Row, Verdict, missing_runtime};
 use crate::{
-    args::{Precision, RuntimeArgs},
+    args::Precision,
     output::{CHILDREN, TemporaryFolder},
     ui::Ui,
 };
@@ -46,13 +46,48 @@ impl EngineRecord {
 /// Looks for TensorRT-RTX.
 ///
 /// # Errors
-/// It was demanded and is not there.
-pub fn tensorrt_rtx(args: &RuntimeArgs) -> Result<Result<Builder, Missing>> {
+/// It is demanded and not there.
+pub fn tensorrt_rtx(demanded: bool) -> Result<Result<Builder, Missing>> {
     let path = std::env::var_os("PATH");
     let wheels = PathBuf::from(".tensorrt-rtx");
     match Builder::find(Some(&wheels), path.as_deref(), &CHILDREN) {
-        Err(missing) if args.tensorrt_rtx => Err(missing_runtime(&missing)),
+        Err(missing) if demanded => Err(missing_runtime(&missing)),
         found => Ok(found),
+    }
+}
+
+/// An engine for each generation of GPUs that the model can be built for, and why it cannot be
+/// for the others.
+///
+/// # Errors
+/// The model is refused for all of them, or the file system refuses.
+pub fn engines(
+    builder: &Builder,
+    precision: Precision,
+    onnx: &[u8],
+    plan: &Plan,
+    ui: &Ui,
+) -> Result<Vec<Engine>> {
+    let folder = TemporaryFolder::create()?;
+    let ranges: Vec<_> = plan.profiles.iter().map(range).collect();
+    let model = OnnxModel::read(onnx)?;
+    let (mut engines, mut refused) = (Vec::new(), None);
+    for capability in Capability::ALL {
+        let name = precision.name();
+        ui.step(format!("building an engine for {capability}, {name}"));
+        let built = builder.build(&model, &ranges, &[capability], folder.path(), &CHILDREN);
+        match built {
+            Ok(engine) => engines.push(engine),
+            Err(error) => {
+                let why = error.details.first().unwrap_or(&error.message);
+                ui.warn(format_args!("no engine for {capability}, {name}: {why}"));
+                refused = Some(error);
+            }
+        }
+    }
+    match refused {
+        Some(error) if engines.is_empty() => Err(error),
+        _ => Ok(engines),
     }
 }
 

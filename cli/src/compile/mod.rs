@@ -24,14 +24,15 @@ pub fn run(args: &CompileArgs, ui: &Ui) -> Result<()> {
     match args.target {
         Target::Onnx => onnx::run(args, ui),
         Target::Rust => rust_crate::run(args, ui),
-        Target::Tensorrt => tensorrt::run(args, ui),
+        Target::Tensorrt | Target::TensorrtRtx => tensorrt::run(args, ui),
     }
 }
 
 /// A flag that would do nothing is a mistake.
 fn refuse_other_targets_flags(args: &CompileArgs) -> Result<()> {
     let (onnx, rust, precision) = (&args.onnx, &args.rust, &args.precision);
-    let onnx_files = [Target::Onnx, Target::Tensorrt];
+    let bundles = [Target::Tensorrt, Target::TensorrtRtx];
+    let onnx_files = [Target::Onnx, Target::Tensorrt, Target::TensorrtRtx];
     let flags: [(_, &[Target], _); 7] = [
         ("--opset", &onnx_files, onnx.opset.is_some()),
         ("--max-rank", &onnx_files, onnx.max_rank.is_some()),
@@ -43,11 +44,7 @@ fn refuse_other_targets_flags(args: &CompileArgs) -> Result<()> {
             &[Target::Rust],
             rust.weights_dtype.is_some(),
         ),
-        (
-            "--tensorrt-rtx",
-            &[Target::Tensorrt],
-            args.runtime.tensorrt_rtx,
-        ),
+        ("--tensorrt-rtx", &bundles, args.runtime.tensorrt_rtx),
     ];
     let misplaced =
         |(_, targets, given): &&(_, &[Target], bool)| *given && !targets.contains(&args.target);

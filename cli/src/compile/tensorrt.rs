@@ -4,13 +4,13 @@ use std::{fmt::Write, path::PathBuf};
 
 use emoc_backends::tensorrt::{self, Batch, Bundle, Golden, Plan};
 use emoc_ir::{Diagnostic, Result, Verified};
-use emoc_runtimes::Tolerance;
+use emoc_runtimes::{Tolerance, tensorrt_rtx::Builder};
 use serde::Serialize;
 
 use super::{CompileResult, Prepared, onnx::Emission, provenance, remarks};
 use crate::{
     agreement::{self, Reference, Row, engine_row},
-    args::{BatchArg, CompileArgs, Precision, PrecisionArgs},
+    args::{BatchArg, CompileArgs, Precision, PrecisionArgs, Target},
     json,
     manifest::{FileRecord, Preprocessing},
     network::Network,
@@ -40,10 +40,8 @@ pub fn run(args: &CompileArgs, ui: &Ui) -> Result<()> {
         true => Vec::new(),
         false => agreement::runtimes(&args.runtime)?,
     };
-    let builder = match args.no_check {
-        true => None,
-        false => Some(agreement::tensorrt_rtx(&args.runtime)?),
-    };
+    let with_engines = args.target == Target::TensorrtRtx;
+    let builder = agreement::tensorrt_rtx(with_engines || args.runtime.tensorrt_rtx)?;
     let prepared = Prepared::load(args, ui)?;
     let network = &prepared.network;
     let folder = match folder {
@@ -61,11 +59,12 @@ pub fn run(args: &CompileArgs, ui: &Ui) -> Result<()> {
     let images = agreement::DYNAMIC_BATCH.clamp(batch.min, batch.max);
     let reference = Reference::evaluate(faithful, images, Tolerance::FLOAT32, ui)?;
     ui.step("emitting");
-    let files = tensorrt::emit(&bundle(args, &prepared, batch, &models, &reference)?)?;
+    let mut bundle = bundle(args, &prepared, batch, &models, &reference)?;
+    let mut files = tensorrt::emit(&bundle)?;
     folder.accept(&files)?;
-    let plan = plan(&files)?;
+    let mut plan = plan_of(&files)?;
     let mut rows = Vec::new();
-    if let Some(builder) = &builder {
+    if !args.no_check {
         for model in &models {
             let reference = reference.held_to(precision::tolerance(model.precision));
             let instrumented = || model.emission.emit(&model.graph, true);
@@ -79,13 +78,18 @@ pub fn run(args: &CompileArgs, ui: &Ui) -> Result<()> {
             )?;
             rows.extend(judged.into_iter().map(|row| row.of(model.precision)));
             rows.push(engine_row(
-                builder,
+                &builder,
                 model.precision,
                 &model.onnx,
                 &plan,
                 ui,
             )?);
         }
+    }
+    if let (true, Ok(builder)) = (with_engines, &builder) {
+        bundle.engines = engines(builder, &models, &plan, ui)?;
+        files = tensorrt::emit(&bundle)?;
+        plan = plan_of(&files)?;
     }
     let compiled = Compiled {
         network,
@@ -173,10 +177,7 @@ fn bundle(
             Ok((images, bytes))
         };
         Ok(tensorrt::Model {
-            precision: match model.precision {
-                Precision::F32 => tensorrt::Precision::F32,
-                Precision::F16 => tensorrt::Precision::F16,
-            },
+            precision: model.precision.into(),
             onnx: model.onnx.clone(),
             islands: precision.map_or(Vec::new(), |record| record.islands.clone()),
             activation_memory: batches.iter().map(memory).collect::<Result<_>>()?,
@@ -193,12 +194,36 @@ fn bundle(
         labels: prepared.labels.clone(),
         macs: network.model.graph.cost(1)?.total.macs,
         golden: Golden { input, outputs },
+        engines: Vec::new(),
         provenance: provenance(args, network)?,
     })
 }
 
+/// The engines that a bundle for TensorRT-RTX holds.
+fn engines(
+    builder: &Builder,
+    models: &[Precise],
+    plan: &Plan,
+    ui: &Ui,
+) -> Result<Vec<tensorrt::Engine>> {
+    let mut all = Vec::new();
+    for model in models {
+        let built = agreement::engines(builder, model.precision, &model.onnx, plan, ui)?;
+        for engine in built {
+            let capabilities = engine.capabilities.iter();
+            all.push(tensorrt::Engine {
+                precision: model.precision.into(),
+                capability: capabilities.map(ToString::to_string).collect(),
+                tensorrt_rtx: builder.version().to_owned(),
+                bytes: engine.bytes,
+            });
+        }
+    }
+    Ok(all)
+}
+
 /// The plan among the files of a bundle.
-fn plan(files: &[(String, Vec<u8>)]) -> Result<Plan> {
+fn plan_of(files: &[(String, Vec<u8>)]) -> Result<Plan> {
     let plan = files.iter().find(|(path, _)| path == tensorrt::PLAN);
     let (_, bytes) = plan.ok_or_else(|| Diagnostic::internal("a bundle without its plan"))?;
     Plan::parse(bytes)
@@ -294,6 +319,13 @@ impl Compiled<'_> {
              {remarks})",
             range.oldest, range.newest_major
         );
+        for engine in &self.plan.engines {
+            let _ = writeln!(
+                text,
+                "{}, for TensorRT-RTX {} on {}",
+                engine.file, engine.tensorrt_rtx, engine.capability
+            );
+        }
         let _ = writeln!(text, "on the GPU that will run it: sh {folder}build.sh");
         text
     }

@@ -114,6 +114,43 @@ fn a_backbone_is_a_bundle_too() {
     assert_eq!(plan["golden"]["batch"], 3);
 }
 
+/// Engines for TensorRT-RTX are made here, of what each generation of GPUs can compute.
+#[test]
+fn engines_are_kept() {
+    let folder = tempfile::tempdir().expect("a folder");
+    if !with_tensorrt_rtx(folder.path()) {
+        return;
+    }
+    let compile = compile("--no-check").replace("--target tensorrt", "--target tensorrt-rtx");
+    let made = emoc(folder.path(), &compile);
+    assert!(made.status.success(), "{}", stderr(&made));
+    // Turing has no float32 products.
+    assert!(
+        stderr(&made).contains("no engine for SM75, float32"),
+        "{}",
+        stderr(&made)
+    );
+    let plan = json(&fs::read(folder.path().join(BUNDLE).join("plan.json")).expect("a plan"));
+    let engines = plan["engines"].as_array().expect("a list").iter();
+    let files: Vec<_> = engines
+        .map(|engine| engine["file"].as_str().unwrap_or(""))
+        .collect();
+    let expected = ["sm80", "sm86", "sm89"].map(|sm| format!("engines/f32.{sm}.engine"));
+    assert_eq!(files, expected);
+    for file in files {
+        let bytes = fs::metadata(folder.path().join(BUNDLE).join(file))
+            .expect("an engine")
+            .len();
+        assert!(bytes > 1_000_000, "{file}: {bytes} bytes");
+    }
+    let readme = fs::read_to_string(folder.path().join(BUNDLE).join("README.md")).expect("a text");
+    assert!(readme.contains("no plans for TensorRT"), "{readme}");
+    let again = emoc(folder.path(), &compile);
+    assert!(again.status.success(), "{}", stderr(&again));
+    let second = json(&fs::read(folder.path().join(BUNDLE).join("plan.json")).expect("a plan"));
+    assert_eq!(plan, second);
+}
+
 #[test]
 fn flags_that_do_not_fit() {
     let folder = tempfile::tempdir().expect("a folder");
