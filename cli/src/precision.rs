@@ -9,15 +9,19 @@ use emoc_runtimes::Tolerance;
 use serde::Serialize;
 
 use crate::{
+    agreement::{Row, Verdict},
     args::{IslandsArg, Precision, PrecisionArgs},
     json,
     manifest::key,
     ui::{DIM, Ui},
 };
 
-/// What of the tolerance `--islands auto` uses up; the rest is for runtimes that also add up in
-/// float16, which the reference does not.
-const SHARE: f64 = 0.5;
+/// What of the tolerance `--islands auto` uses up at first; the rest is for runtimes that also add
+/// up in float16, which the reference does not.
+pub const SHARE: f64 = 0.5;
+
+/// A smaller share is not tried.
+const SMALLEST_SHARE: f64 = SHARE / 8.0;
 
 /// The word for float16 in an artifact's metadata.
 const F16: &str = "f16";
@@ -72,11 +76,12 @@ pub struct GainRecord {
     pub error: f64,
 }
 
-/// The graph in the precision that was asked for.
+/// The graph in the precision that was asked for; islands are measured to use up at most `share`
+/// of the tolerance.
 ///
 /// # Errors
 /// Flags that contradict each other, or a graph that is too large to be measured.
-pub fn apply(args: &PrecisionArgs, graph: Verified, ui: &Ui) -> Result<Emitted> {
+pub fn apply(args: &PrecisionArgs, graph: Verified, share: f64, ui: &Ui) -> Result<Emitted> {
     if args.precision() == Precision::F32 {
         let record = None;
         return Ok(Emitted { graph, record });
@@ -85,7 +90,7 @@ pub fn apply(args: &PrecisionArgs, graph: Verified, ui: &Ui) -> Result<Emitted> 
     let (islands, measured) = match chosen {
         IslandsArg::Standard => (precision::standard(&graph), None),
         IslandsArg::Auto => {
-            let (islands, measured) = measure(&graph, ui)?;
+            let (islands, measured) = measure(&graph, share, ui)?;
             (islands, Some(measured))
         }
     };
@@ -103,6 +108,20 @@ pub fn apply(args: &PrecisionArgs, graph: Verified, ui: &Ui) -> Result<Emitted> 
         graph: narrowed.graph,
         record: Some(record),
     })
+}
+
+/// The share to measure with next, if a runtime disagrees with what was measured.
+pub fn next_share(args: &PrecisionArgs, share: f64, rows: &[Row], ui: &Ui) -> Option<f64> {
+    let disagrees = |row: &&Row| row.verdict == Verdict::Disagrees;
+    let row = rows.iter().find(disagrees)?;
+    if args.islands != Some(IslandsArg::Auto) || share <= SMALLEST_SHARE {
+        return None;
+    }
+    let runtime = row.runtime;
+    ui.note(format_args!(
+        "{runtime} is too far off with these islands: measuring for half of the error"
+    ));
+    Some(share / 2.0)
 }
 
 /// What helps where an artifact disagrees because it is float16.
@@ -151,14 +170,14 @@ pub fn tolerance(precision: Precision) -> Tolerance {
     }
 }
 
-fn measure(graph: &Verified, ui: &Ui) -> Result<(Islands, MeasuredRecord)> {
+fn measure(graph: &Verified, share: f64, ui: &Ui) -> Result<(Islands, MeasuredRecord)> {
     let [input] = graph.inputs() else {
         return Err(Diagnostic::internal("a network has one input"));
     };
     let shape = graph.ty(*input).shape.resolve(1);
     // The first image of the check's input, and another.
     let picture = |seed| Tensor::from_f32(&shape, &seeded::values("input", &shape, seed));
-    let target = SHARE * Tolerance::FLOAT16.factor;
+    let target = share * Tolerance::FLOAT16.factor;
     let mut observe = |count: usize, what: &str| {
         ui.step(format!("measuring float16, run {count}: {what}"));
     };

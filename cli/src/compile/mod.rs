@@ -1,6 +1,7 @@
 //! `emoc compile`: a checkpoint, or seeded weights, to a checked artifact.
 
 mod onnx;
+mod precise;
 mod rust_crate;
 mod tensorrt;
 

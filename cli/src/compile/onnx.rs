@@ -3,19 +3,23 @@
 use std::{fmt::Write, path::PathBuf};
 
 use emoc_backends::onnx;
-use emoc_ir::{Result, Verified};
+use emoc_ir::Result;
 use emoc_runtimes::{OnnxModel, Tolerance};
 use serde::Serialize;
 
-use super::{CompileResult, Prepared, remarks};
+use super::{
+    CompileResult, Prepared,
+    precise::{Judges, Precise},
+    remarks,
+};
 use crate::{
-    agreement::{self, FAITHFUL, Reference, Row},
+    agreement::{self, FAITHFUL, Reference},
     args::{CompileArgs, Precision},
     json,
-    manifest::{self, Content, FileRecord, Manifest, OnnxOptions, Options},
+    manifest::{self, Content, FileRecord, Manifest, Options},
     network::Network,
     output::Outputs,
-    pipeline::{self, Optimised},
+    pipeline::Optimised,
     precision::{self, PrecisionRecord},
     report,
     table::bytes,
@@ -38,98 +42,48 @@ pub fn run(args: &CompileArgs, ui: &Ui) -> Result<()> {
         None => prepare(&PathBuf::from(format!("{}.onnx", network.model.graph.name)))?,
     };
 
-    let mut optimised = prepared.optimise(args, ui)?;
-    let emitted = precision::apply(&args.precision, optimised.graph, ui)?;
-    optimised.graph = emitted.graph;
-    let emission = Emission::of(args, network, labels, emitted.record)?;
-    ui.step("emitting");
-    let artifact = emission.emit(&optimised.graph, false)?;
-
-    let rows = match args.no_check {
-        true => Vec::new(),
+    let optimised = prepared.optimise(args, ui)?;
+    let faithful = &network.model.graph;
+    let reference = match args.no_check {
+        true => None,
         false => {
-            let faithful = &network.model.graph;
-            let instrumented = || emission.emit(&optimised.graph, true);
             let batch = agreement::DYNAMIC_BATCH;
-            let reference = Reference::evaluate(faithful, batch, emission.tolerance(), ui)?;
-            agreement::judge(
-                &artifact,
+            Some(Reference::evaluate(
                 faithful,
-                &reference,
-                &runtimes,
-                &instrumented,
+                batch,
+                Tolerance::FLOAT32,
                 ui,
-            )?
+            )?)
         }
     };
+    let judges = reference.as_ref().map(|reference| Judges {
+        faithful,
+        reference,
+        runtimes: &runtimes,
+    });
+    let judges = judges.as_ref();
+    let model = Precise::make(
+        args,
+        &args.precision,
+        &prepared,
+        &optimised.graph,
+        judges,
+        ui,
+    )?;
     let result = Compiled {
         network,
         optimised: &optimised,
-        rows: &rows,
-        artifact: &artifact,
-        tolerance: emission.tolerance(),
-        options: emission.options,
+        model: &model,
         labels,
     };
     result.finish(outputs, ui)
-}
-
-/// How the artifact is emitted.
-pub(super) struct Emission {
-    options: OnnxOptions,
-    metadata: Vec<(String, String)>,
-}
-
-impl Emission {
-    pub(super) fn of(
-        args: &CompileArgs,
-        network: &Network,
-        labels: Option<&[String]>,
-        precision: Option<PrecisionRecord>,
-    ) -> Result<Self> {
-        let passes = pipeline::spelling(&args.pipeline);
-        let mut metadata = manifest::metadata(network, &passes, labels)?;
-        if let Some(precision) = &precision {
-            metadata.extend(precision.metadata()?);
-        }
-        Ok(Self {
-            options: OnnxOptions {
-                opset: args.onnx.opset.unwrap_or(OnnxOptions::default().opset),
-                max_rank: args.onnx.max_rank.map(usize::from),
-                precision,
-            },
-            metadata,
-        })
-    }
-
-    /// What the artifact is held to.
-    fn tolerance(&self) -> Tolerance {
-        precision::tolerance(self.options.precision())
-    }
-
-    pub(super) fn emit(&self, graph: &Verified, block_outputs: bool) -> Result<Vec<u8>> {
-        let options = manifest::onnx_options(&self.options, self.metadata.clone());
-        let options = onnx::Options {
-            block_outputs,
-            ..options
-        };
-        onnx::emit(graph, &options)
-    }
-
-    /// What was decided about float16.
-    pub(super) fn precision(&self) -> Option<&PrecisionRecord> {
-        self.options.precision.as_ref()
-    }
 }
 
 /// An artifact with its proof, not yet written.
 struct Compiled<'a> {
     network: &'a Network,
     optimised: &'a Optimised,
-    rows: &'a [Row],
-    artifact: &'a [u8],
-    tolerance: Tolerance,
-    options: OnnxOptions,
+    model: &'a Precise,
     labels: Option<&'a [String]>,
 }
 
@@ -147,8 +101,8 @@ impl Compiled<'_> {
     /// Writes the artifact unless a runtime disagrees, and reports either way.
     fn finish(&self, outputs: Outputs, ui: &Ui) -> Result<()> {
         let paths = [outputs.artifact(), outputs.manifest()].map(|path| path.display().to_string());
-        let demanded = agreement::demand(self.rows, "; nothing was written");
-        let demanded = precision::help(demanded, self.options.precision.as_ref());
+        let demanded = agreement::demand(&self.model.rows, "; nothing was written");
+        let demanded = precision::help(demanded, self.model.emission.precision());
         if demanded.is_err() {
             drop(outputs);
             self.report(None, ui)?;
@@ -156,7 +110,7 @@ impl Compiled<'_> {
         }
         ui.step("writing");
         let manifest = self.manifest(outputs.artifact().file_name())?.to_bytes()?;
-        outputs.write(self.artifact, &manifest, |bytes| {
+        outputs.write(&self.model.onnx, &manifest, |bytes| {
             OnnxModel::read(bytes).map(|_| ())
         })?;
         self.report(Some(paths), ui)
@@ -165,12 +119,12 @@ impl Compiled<'_> {
     fn manifest(&self, name: Option<&std::ffi::OsStr>) -> Result<Manifest<'_>> {
         let name = name.unwrap_or_default().to_string_lossy();
         Ok(Manifest::new(Content {
-            files: vec![FileRecord::of(&name, self.artifact)],
+            files: vec![FileRecord::of(&name, &self.model.onnx)],
             network: self.network,
-            options: Options::Onnx(self.options.clone()),
+            options: Options::Onnx(self.model.emission.options.clone()),
             passes: &self.optimised.passes,
             labels: self.labels,
-            check: agreement::record(self.rows, FAITHFUL, self.tolerance),
+            check: agreement::record(&self.model.rows, FAITHFUL, self.model.emission.tolerance()),
         }))
     }
 
@@ -189,10 +143,10 @@ impl Compiled<'_> {
 
     fn result(&self, paths: Option<[String; 2]>) -> Result<CompileResult<'_, Facts>> {
         let facts = Facts {
-            bytes: self.artifact.len(),
-            sha256: manifest::sha256(self.artifact),
-            nodes: onnx::describe(self.artifact)?.nodes,
-            precision: self.options.precision.clone(),
+            bytes: self.model.onnx.len(),
+            sha256: manifest::sha256(&self.model.onnx),
+            nodes: onnx::describe(&self.model.onnx)?.nodes,
+            precision: self.model.emission.precision().cloned(),
         };
         let passes = &self.optimised.passes;
         Ok(CompileResult::new(
@@ -200,29 +154,29 @@ impl Compiled<'_> {
             facts,
             self.network,
             passes,
-            self.rows,
+            &self.model.rows,
         ))
     }
 
     fn text(&self, paths: Option<[String; 2]>) -> Result<String> {
         let mut text = String::new();
-        if !self.rows.is_empty() {
-            text = report::agreement(self.rows, self.tolerance);
+        if !self.model.rows.is_empty() {
+            text = report::agreement(&self.model.rows, self.model.emission.tolerance());
         }
-        if let Some(precision) = &self.options.precision {
+        if let Some(precision) = self.model.emission.precision() {
             text.push_str(&precision.text());
         }
         let Some([artifact, manifest]) = paths else {
             return Ok(text);
         };
-        let nodes = onnx::describe(self.artifact)?.nodes;
-        let size = bytes(self.artifact.len() as u64);
-        let opset = self.options.opset;
-        let precision = match self.options.precision() {
+        let nodes = onnx::describe(&self.model.onnx)?.nodes;
+        let size = bytes(self.model.onnx.len() as u64);
+        let opset = self.model.emission.options.opset;
+        let precision = match self.model.precision {
             Precision::F32 => "",
             Precision::F16 => ", float16",
         };
-        let remarks = remarks(self.network, self.rows);
+        let remarks = remarks(self.network, &self.model.rows);
         let (artifact, manifest) = (printable(&artifact), printable(&manifest));
         let _ = writeln!(
             text,
@@ -263,33 +217,29 @@ mod tests {
         let (meant, made) = (args("--window 7"), args("--window 2"));
         let (meant_network, made_network) = (network(&meant), network(&made));
         let graph = made_network.model.graph.clone().verify().expect("a graph");
-        let optimised = pipeline::run(&made.pipeline, graph, &ui).expect("a graph");
-        let emission = Emission::of(&made, &made_network, None, None).expect("an emission");
-        let artifact = emission.emit(&optimised.graph, false).expect("an artifact");
-
+        let optimised = crate::pipeline::run(&made.pipeline, graph, &ui).expect("a graph");
         let faithful = &meant_network.model.graph;
         let reference = Reference::evaluate(faithful, 1, Tolerance::FLOAT32, &ui);
-        let reference = reference.expect("a reference");
         let mut runtimes = agreement::runtimes(&meant.runtime).expect("runtimes");
         runtimes.truncate(1);
-        let instrumented = || emission.emit(&optimised.graph, true);
-        let rows = agreement::judge(
-            &artifact,
+        let judges = Judges {
             faithful,
-            &reference,
-            &runtimes,
-            &instrumented,
-            &ui,
-        );
+            reference: &reference.expect("a reference"),
+            runtimes: &runtimes,
+        };
+        let prepared = Prepared {
+            network: made_network,
+            labels: None,
+        };
+        let precision = &made.precision;
+        let graph = &optimised.graph;
+        let model = Precise::make(&made, precision, &prepared, graph, Some(&judges), &ui);
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("model.onnx");
         let compiled = Compiled {
             network: &meant_network,
             optimised: &optimised,
-            rows: &rows.expect("verdicts"),
-            artifact: &artifact,
-            tolerance: Tolerance::FLOAT32,
-            options: emission.options,
+            model: &model.expect("a model"),
             labels: None,
         };
         let outputs = Outputs::prepare(&path, None, false, &ui).expect("a folder to write to");

@@ -7,7 +7,11 @@ use emoc_ir::{Diagnostic, Result, Verified};
 use emoc_runtimes::{Tolerance, tensorrt_rtx::Builder};
 use serde::Serialize;
 
-use super::{CompileResult, Prepared, onnx::Emission, provenance, remarks};
+use super::{
+    CompileResult, Prepared,
+    precise::{Judges, Precise},
+    provenance, remarks,
+};
 use crate::{
     agreement::{self, Reference, Row, engine_row},
     args::{BatchArg, CompileArgs, Precision, PrecisionArgs, Target},
@@ -53,37 +57,31 @@ pub fn run(args: &CompileArgs, ui: &Ui) -> Result<()> {
     };
     let batch = batch(args.model.batch, ui);
     let optimised = prepared.optimise(args, ui)?;
-    let models = models(args, &prepared, &optimised.graph, ui)?;
-
     let faithful = &network.model.graph;
     let images = agreement::DYNAMIC_BATCH.clamp(batch.min, batch.max);
     let reference = Reference::evaluate(faithful, images, Tolerance::FLOAT32, ui)?;
-    ui.step("emitting");
+    let judges = (!args.no_check).then(|| Judges {
+        faithful,
+        reference: &reference,
+        runtimes: &runtimes,
+    });
+    let models = models(args, &prepared, &optimised.graph, judges.as_ref(), ui)?;
+
     let mut bundle = bundle(args, &prepared, batch, &models, &reference)?;
     let mut files = tensorrt::emit(&bundle)?;
     folder.accept(&files)?;
     let mut plan = plan_of(&files)?;
     let mut rows = Vec::new();
     if !args.no_check {
-        for model in &models {
-            let reference = reference.held_to(precision::tolerance(model.precision));
-            let instrumented = || model.emission.emit(&model.graph, true);
-            let judged = agreement::judge(
-                &model.onnx,
-                faithful,
-                &reference,
-                &runtimes,
-                &instrumented,
-                ui,
-            )?;
-            rows.extend(judged.into_iter().map(|row| row.of(model.precision)));
-            rows.push(engine_row(
-                &builder,
-                model.precision,
-                &model.onnx,
-                &plan,
-                ui,
-            )?);
+        for Precise {
+            precision,
+            onnx,
+            rows: judged,
+            ..
+        } in &models
+        {
+            rows.extend(judged.iter().cloned().map(|row| row.of(*precision)));
+            rows.push(engine_row(&builder, *precision, onnx, &plan, ui)?);
         }
     }
     if let (true, Ok(builder)) = (with_engines, &builder) {
@@ -122,19 +120,12 @@ fn batch(batch: Option<BatchArg>, ui: &Ui) -> Batch {
     }
 }
 
-/// The network in one precision.
-struct Precise {
-    precision: Precision,
-    graph: Verified,
-    emission: Emission,
-    onnx: Vec<u8>,
-}
-
 /// The network in float32, and in the other precision that was asked for.
 fn models(
     args: &CompileArgs,
     prepared: &Prepared,
     optimised: &Verified,
+    judges: Option<&Judges>,
     ui: &Ui,
 ) -> Result<Vec<Precise>> {
     let wide = PrecisionArgs {
@@ -145,18 +136,10 @@ fn models(
         Precision::F32 => vec![wide],
         Precision::F16 => vec![wide, args.precision],
     };
-    let model = |args_of_one: &PrecisionArgs| {
-        let emitted = precision::apply(args_of_one, optimised.clone(), ui)?;
-        let labels = prepared.labels.as_deref();
-        let emission = Emission::of(args, &prepared.network, labels, emitted.record)?;
-        Ok(Precise {
-            precision: args_of_one.precision(),
-            onnx: emission.emit(&emitted.graph, false)?,
-            graph: emitted.graph,
-            emission,
-        })
-    };
-    asked.iter().map(model).collect()
+    let asked = asked.iter();
+    asked
+        .map(|precision| Precise::make(args, precision, prepared, optimised, judges, ui))
+        .collect()
 }
 
 fn bundle(
