@@ -35,6 +35,9 @@ use crate::{
 /// A symbolic batch is run with more than one image: one would not show a batch that is baked in.
 pub const DYNAMIC_BATCH: usize = 2;
 
+/// Numbers of an input that is checked, at most: half a gigabyte.
+const MAX_INPUT: usize = 1 << 27;
+
 /// Times are measured on one thread: they compare across machines and runtimes then.
 const THREADS: usize = 1;
 
@@ -116,7 +119,12 @@ fn input(graph: &Graph, batch: usize) -> Result<NamedTensor> {
     let [input] = graph.inputs() else {
         return Err(Diagnostic::internal("a network has one input"));
     };
-    let shape = graph.ty(*input).shape.resolve(batch);
+    let shape = &graph.ty(*input).shape;
+    if shape.numel(batch) > MAX_INPUT {
+        let message = format!("a batch of {batch} images is too large to check");
+        return Err(Diagnostic::input(message).help("check a smaller batch, or --no-check"));
+    }
+    let shape = shape.resolve(batch);
     let values = seeded::values("input", &shape, 0);
     NamedTensor::new(&graph.node(*input).name, shape, values)
 }
@@ -400,6 +408,7 @@ pub fn per_block(
         if let Found::Ready(runtime) = found {
             let actual = blocks_of(instrumented, reference, &**runtime, ui)?;
             tables.push(BlockTable {
+                model: None,
                 runtime: runtime.name(),
                 blocks: compare_all(&shared(&expected, &actual), &actual, reference.tolerance),
             });
@@ -411,6 +420,9 @@ pub fn per_block(
 /// Comparisons at the ends of blocks, in the order of computation.
 #[derive(Debug, Serialize)]
 pub struct BlockTable {
+    /// Which model of a bundle.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub model: Option<Precision>,
     pub runtime: &'static str,
     pub blocks: Vec<Comparison>,
 }

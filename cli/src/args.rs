@@ -11,7 +11,7 @@ use emoc_frontend::{
     Choice,
     emo2::{self, VARIANTS, Variant},
 };
-use emoc_ir::{Dim, ops::Attention};
+use emoc_ir::{Diagnostic, Dim, ops::Attention};
 use serde::{Deserialize, Serialize};
 
 const EXIT_CODES: &str = "\
@@ -436,6 +436,22 @@ fn input_size(text: &str) -> Result<[usize; 2], String> {
     match text.split_once(['x', 'X']) {
         Some((height, width)) => Ok([side(height)?, side(width)?]),
         None => side(text).map(|side| [side, side]),
+    }
+}
+
+impl ModelArgs {
+    /// A range of batches is what an engine is built for, and nothing else.
+    ///
+    /// # Errors
+    /// There is one.
+    pub fn refuse_range(&self) -> emoc_ir::Result<()> {
+        match self.batch {
+            Some(BatchArg::Range { .. }) => {
+                let message = "a range of batches is for compile --target tensorrt";
+                Err(Diagnostic::usage(message).help("--batch dynamic takes any number of images"))
+            }
+            _ => Ok(()),
+        }
     }
 }
 

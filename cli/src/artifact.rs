@@ -15,6 +15,7 @@ use crate::{
     args::{AttentionArg, ModelArgs, Precision, Weights},
     manifest::{self, CrateManifest, FileRecord, key},
     output::MANIFEST,
+    precision,
     record::{AttentionRecord, NetworkRecord},
 };
 
@@ -177,16 +178,36 @@ impl BundleFolder {
                 bytes: record.bytes,
                 sha256: record.sha256.clone(),
             };
-            if !record.is_at(&inside(&record.file)?) {
+            let path = inside(&record.file)?;
+            if fs::symlink_metadata(&path).is_err() {
+                let message = "the bundle is incomplete: this file of its plan is missing";
+                return Err(Diagnostic::input(message).file(&path));
+            }
+            if !record.is_at(&path) {
                 changed.push(record.file);
             }
+        }
+        if plan.golden.batch == 0 {
+            let message = "the plan's golden.batch is no number of images";
+            return Err(Diagnostic::input(message).file(&file));
         }
         let model = |model: &tensorrt::plan::Model| {
             let precision = match model.precision {
                 tensorrt::Precision::F32 => Precision::F32,
                 tensorrt::Precision::F16 => Precision::F16,
             };
-            Ok((precision, OnnxFile::open(&inside(&model.file)?)?))
+            let path = inside(&model.file)?;
+            let artifact = OnnxFile::open(&path)?;
+            // It decides what the model is held to.
+            let found = precision::of(&artifact.description).map_err(|error| error.file(&path))?;
+            match found == precision {
+                true => Ok((precision, artifact)),
+                false => {
+                    let name = found.name();
+                    let message = format!("the model computes in {name}, and the plan disagrees");
+                    Err(Diagnostic::input(message).file(&path))
+                }
+            }
         };
         Ok(Self {
             models: plan.models.iter().map(model).collect::<Result<_>>()?,
@@ -197,7 +218,7 @@ impl BundleFolder {
 
     /// Images that the check runs where the batch is open.
     pub fn images(&self) -> usize {
-        usize::try_from(self.plan.golden.batch).unwrap_or(1)
+        usize::try_from(self.plan.golden.batch).unwrap_or(usize::MAX)
     }
 }
 

@@ -1,5 +1,7 @@
 //! `emoc check`: compares an artifact with the reference again, here and now.
 
+use std::fmt::Write;
+
 use emoc_backends::{onnx, rust_crate::Emitted};
 use emoc_ir::{Diagnostic, Kind, Result};
 use emoc_runtimes::Tolerance;
@@ -29,6 +31,7 @@ struct CheckResult<'a> {
 }
 
 pub fn run(args: &CheckArgs, ui: &Ui) -> Result<()> {
+    args.model.refuse_range()?;
     let is_bundle = BundleFolder::is_one(&args.artifact);
     if args.runtime.tensorrt_rtx && !is_bundle {
         return Err(
@@ -51,36 +54,39 @@ fn bundle(args: &CheckArgs, ui: &Ui) -> Result<()> {
     for file in &folder.changed {
         ui.warn(format_args!("{file} was changed since emoc wrote it"));
     }
-    let mut rows = Vec::new();
-    let mut blocks = String::new();
-    let mut checked = None;
+    let [(_, first), ..] = &folder.models[..] else {
+        return Err(Diagnostic::input("the bundle has no model").file(&args.artifact));
+    };
+    let network = load(args, &args.model, first.origin.as_ref(), ui)?;
+    say_weights(first.origin.as_ref(), &network, ui);
+    let faithful = &network.model.graph;
+    let reference = Reference::evaluate(faithful, folder.images(), Tolerance::FLOAT32, ui)?;
+    let (mut rows, mut blocks, mut text) = (Vec::new(), Vec::new(), String::new());
     for (precision, artifact) in &folder.models {
-        let origin = artifact.origin.as_ref();
-        let network = load(args, &args.model, origin, ui)?;
-        say_weights(origin, &network, ui);
-        let faithful = &network.model.graph;
-        let (batch, tolerance) = (folder.images(), precision::tolerance(*precision));
-        let reference = Reference::evaluate(faithful, batch, tolerance, ui)?;
+        let tolerance = precision::tolerance(*precision);
+        let reference = reference.held_to(tolerance);
         let instrumented = || instrument(args, artifact, &network);
         let bytes = &artifact.bytes;
         let judged = agreement::judge(bytes, faithful, &reference, &runtimes, &instrumented, ui)?;
         rows.extend(judged.into_iter().map(|row| row.of(*precision)));
         rows.push(engine_row(&builder, *precision, bytes, &folder.plan, ui)?);
         if args.per_block {
-            let tables =
-                agreement::per_block(&instrumented()?, faithful, &reference, &runtimes, ui)?;
+            let bytes = instrumented()?;
+            let mut tables = agreement::per_block(&bytes, faithful, &reference, &runtimes, ui)?;
+            for table in &mut tables {
+                table.model = Some(*precision);
+            }
             let table = report::blocks(&tables, tolerance);
-            blocks.push_str(&format!("{}\n{table}\n", precision.name()));
+            let _ = writeln!(text, "{}\n{table}", precision.name());
+            blocks.extend(tables);
         }
-        checked = Some(network);
     }
-    let network = checked.ok_or_else(|| Diagnostic::input("the bundle has no model"))?;
-    let text = blocks + &report::bundle(&rows);
+    text.push_str(&report::bundle(&rows));
     let result = CheckResult {
         network: NetworkRecord::of(&network.model),
         weights: &network.weights,
         checks: &rows,
-        blocks: Vec::new(),
+        blocks,
     };
     show(args, &result, text, ui)
 }
@@ -97,7 +103,8 @@ fn onnx_file(args: &CheckArgs, ui: &Ui) -> Result<()> {
     say_weights(origin, &network, ui);
 
     let faithful = &network.model.graph;
-    let tolerance = precision::tolerance(precision::of(&artifact.description));
+    let precision = precision::of(&artifact.description).map_err(|e| e.file(&args.artifact))?;
+    let tolerance = precision::tolerance(precision);
     let reference = Reference::evaluate(faithful, agreement::DYNAMIC_BATCH, tolerance, ui)?;
     let instrumented = || instrument(args, &artifact, &network);
     let bytes = &artifact.bytes;

@@ -137,11 +137,19 @@ pub fn help(demanded: Result<()>, record: Option<&PrecisionRecord>) -> Result<()
     }
 }
 
-/// The precision that an artifact's metadata names.
-pub fn of(artifact: &Description) -> Precision {
+/// The precision that an artifact's metadata names; without one it is float32.
+///
+/// # Errors
+/// It names another.
+pub fn of(artifact: &Description) -> Result<Precision> {
     match artifact.get(key::PRECISION) {
-        Some(F16) => Precision::F16,
-        _ => Precision::F32,
+        None => Ok(Precision::F32),
+        Some(F16) => Ok(Precision::F16),
+        Some(other) => {
+            let other = other.escape_debug();
+            let message = format!("the metadata names a precision that is unknown: `{other}`");
+            Err(Diagnostic::input(message).at(format!("metadata `{}`", key::PRECISION)))
+        }
     }
 }
 
@@ -150,15 +158,20 @@ pub fn of(artifact: &Description) -> Precision {
 /// # Errors
 /// The metadata lists no islands, or a weight cannot be read.
 pub fn again(graph: Verified, artifact: &Description) -> Result<Verified> {
-    if of(artifact) == Precision::F32 {
+    if of(artifact)? == Precision::F32 {
         return Ok(graph);
     }
-    let islands = artifact.get(key::ISLANDS).unwrap_or("[]");
-    let islands: Vec<String> = serde_json::from_str(islands).map_err(|error| {
-        Diagnostic::input(format!("the metadata lists no islands: {error}"))
-            .at(format!("metadata `{}`", key::ISLANDS))
-    })?;
+    let refuse = |why: String| Diagnostic::input(why).at(format!("metadata `{}`", key::ISLANDS));
+    let islands = artifact.get(key::ISLANDS).unwrap_or_default();
+    let islands: Vec<String> = serde_json::from_str(islands)
+        .map_err(|error| refuse(format!("the metadata lists no islands: {error}")))?;
     let islands: Islands = islands.iter().map(|text| Island::parse(text)).collect();
+    let known = precision::candidates(&graph);
+    if let Some(island) = islands.iter().find(|island| !known.contains(island)) {
+        let island = island.to_string();
+        let island = island.escape_debug();
+        return Err(refuse(format!("the network has no part `{island}`")));
+    }
     precision::to_f16(&graph, &islands).map(|Narrowed { graph, .. }| graph)
 }
 

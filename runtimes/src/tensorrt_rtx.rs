@@ -32,8 +32,8 @@ pub const NAME: &str = "TensorRT-RTX";
 
 const PROGRAM: &str = include_str!("tensorrt_rtx/build_engine.py");
 
-const HELP: &str = "run `scripts/fetch-tensorrt-rtx` in emoc's checkout (Linux on x86-64, with \
-    `python3` on the PATH)";
+const HELP: &str = "run `scripts/fetch-tensorrt-rtx` in emoc's checkout, and emoc from there (Linux \
+    on x86-64, with `python3` on the PATH)";
 
 /// Loading 220 MB of libraries from a cold disk.
 const FIND_PATIENCE: Duration = Duration::from_secs(60);

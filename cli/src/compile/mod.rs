@@ -50,9 +50,10 @@ fn refuse_other_targets_flags(args: &CompileArgs) -> Result<()> {
     let misplaced =
         |(_, targets, given): &&(_, &[Target], bool)| *given && !targets.contains(&args.target);
     if let Some((flag, others, _)) = flags.iter().find(misplaced) {
-        let (other, target) = (others[0].name(), args.target.name());
-        let message = format!("{flag} is for --target {other}, and the target is {target}");
-        return Err(Diagnostic::usage(message).help(format!("leave it out, or --target {other}")));
+        let names: Vec<_> = others.iter().map(|other| other.name()).collect();
+        let (others, target) = (names.join(" or "), args.target.name());
+        let message = format!("{flag} is for --target {others}, and the target is {target}");
+        return Err(Diagnostic::usage(message).help("leave it out, or choose another target"));
     }
     if precision.islands.is_some() && precision.precision() == Precision::F32 {
         let message = "--islands is for --precision f16";
@@ -60,13 +61,10 @@ fn refuse_other_targets_flags(args: &CompileArgs) -> Result<()> {
     }
     match (args.target, args.model.batch) {
         (Target::Rust, Some(batch)) if batch != BatchArg::Fixed(1) => {
-            let message = "a crate infers one image at a time: --batch is for --target onnx";
+            let message = "a crate infers one image at a time: --batch is for the other targets";
             Err(Diagnostic::usage(message).help("leave it out, and call `infer` in a loop"))
         }
-        (Target::Onnx, Some(BatchArg::Range { .. })) => {
-            let message = "a range of batches is for --target tensorrt";
-            Err(Diagnostic::usage(message).help("--batch dynamic takes any number of images"))
-        }
+        (Target::Onnx, _) => args.model.refuse_range(),
         _ => Ok(()),
     }
 }

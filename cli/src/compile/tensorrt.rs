@@ -84,7 +84,8 @@ pub fn run(args: &CompileArgs, ui: &Ui) -> Result<()> {
             rows.push(engine_row(&builder, *precision, onnx, &plan, ui)?);
         }
     }
-    if let (true, Ok(builder)) = (with_engines, &builder) {
+    // Engines of models that disagree would be built to be thrown away.
+    if let (true, Ok(builder), Ok(())) = (with_engines, &builder, agreement::demand(&rows, "")) {
         bundle.engines = engines(builder, &models, &plan, ui)?;
         files = tensorrt::emit(&bundle)?;
         plan = plan_of(&files)?;

@@ -26,6 +26,7 @@ use crate::{
 use cost::{Published, StageRow, macs_line, published, stage_rows, stage_table};
 
 pub fn run(args: &InspectArgs, ui: &Ui) -> Result<()> {
+    args.model.refuse_range()?;
     match &args.file {
         Some(path) if args.tensors => tensors::run(&Checkpoint::open(path)?, ui),
         Some(path) if OnnxFile::is_one(path) => artifact::run(args, path, ui),

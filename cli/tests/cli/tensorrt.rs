@@ -68,6 +68,15 @@ fn a_bundle_is_written_and_checked() {
     assert_eq!(plan, report["plan"]);
 
     // The files know what they are.
+    let checked = emoc(folder.path(), &format!("check {BUNDLE} --per-block --json"));
+    assert!(checked.status.success(), "{}", stderr(&checked));
+    let blocks = json(&checked.stdout);
+    let blocks = blocks["blocks"].as_array().expect("tables").iter();
+    let models: Vec<_> = blocks.map(|table| table["model"].as_str()).collect();
+    assert!(
+        models.contains(&Some("f32")) && models.contains(&Some("f16")),
+        "{models:?}"
+    );
     let checked = emoc(folder.path(), &format!("check {BUNDLE}"));
     assert!(checked.status.success(), "{}", stderr(&checked));
     let table = stdout(&checked);
@@ -94,6 +103,50 @@ fn a_bundle_is_written_and_checked() {
     );
     let refused = emoc(folder.path(), &compile("--no-check"));
     assert_eq!(refused.status.code(), Some(4), "{}", stderr(&refused));
+}
+
+/// A plan that somebody wrote is not believed.
+#[test]
+fn hostile_plans_are_refused() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let made = emoc(folder.path(), &compile("--no-check --batch 1..8"));
+    assert!(made.status.success(), "{}", stderr(&made));
+    let path = folder.path().join(BUNDLE).join("plan.json");
+    let good = fs::read_to_string(&path).expect("a plan");
+    let check = |from: &str, to: &str, message: &str| {
+        assert!(good.contains(from), "no {from} in the plan");
+        fs::write(&path, good.replacen(from, to, 1)).expect("a file");
+        let output = emoc(folder.path(), &format!("check {BUNDLE}"));
+        assert_eq!(output.status.code(), Some(3), "{to}: {}", stderr(&output));
+        assert!(
+            stderr(&output).contains(message),
+            "{to}: {}",
+            stderr(&output)
+        );
+    };
+    let batch = "\"golden\": {\n    \"batch\": ";
+    for images in ["4611686018427387904", "18446744073709551615", "400000"] {
+        let message = "is too large to check";
+        check(&format!("{batch}2"), &format!("{batch}{images}"), message);
+    }
+    check(
+        &format!("{batch}2"),
+        &format!("{batch}0"),
+        "golden.batch is no number of images",
+    );
+    let precision = "\"precision\": ";
+    check(
+        &format!("{precision}\"f32\""),
+        &format!("{precision}\"f16\""),
+        "computes in float32, and the plan disagrees",
+    );
+    check("\"build.py\"", "\"../build.py\"", "outside of the folder");
+    check(
+        "\"build.py\"",
+        "\"built.py\"",
+        "this file of its plan is missing",
+    );
+    check("\"schema\": 1", "\"schema\": 2", "a newer emoc wrote it");
 }
 
 /// A backbone has several outputs, and the batch may be fixed.
@@ -170,12 +223,17 @@ fn flags_that_do_not_fit() {
         (
             format!("{COMPILE} --batch 1..8"),
             2,
-            "a range of batches is for --target tensorrt",
+            "a range of batches is for compile --target tensorrt",
         ),
         (
             format!("{COMPILE} --tensorrt-rtx"),
             2,
             "--tensorrt-rtx is for --target tensorrt",
+        ),
+        (
+            "inspect --variant 1M --batch 1..8".into(),
+            2,
+            "a range of batches is for",
         ),
         (
             "check nowhere --tensorrt-rtx".into(),

@@ -67,11 +67,19 @@ pub fn choose(
     gains.sort_by(|a, b| a.error.total_cmp(&b.error));
     let count = search.fewest(&gains, target)?;
     let mut islands: Islands = taken(&gains, count);
-    for gain in gains[..count].iter().rev() {
-        let mut fewer = islands.clone();
-        fewer.remove(&gain.island);
-        if search.error(&fewer, "giving back what is not needed")? <= target {
-            islands = fewer;
+    // What one island no longer needs to cover may make another superfluous.
+    loop {
+        let before = islands.len();
+        for gain in gains[..count].iter().rev() {
+            let mut fewer = islands.clone();
+            if fewer.remove(&gain.island)
+                && search.error(&fewer, "giving back what is not needed")? <= target
+            {
+                islands = fewer;
+            }
+        }
+        if islands.len() == before {
+            break;
         }
     }
     let error = search.error(&islands, "the choice")?;

@@ -66,7 +66,9 @@ def choose(plan, precision):
 def check_file(plan, name, folder):
     """The path of a file that is the one plan.json describes."""
     path = folder / name
-    digest = next(file["sha256"] for file in plan["files"] if file["file"] == name)
+    digest = next((file["sha256"] for file in plan["files"] if file["file"] == name), None)
+    if digest is None:
+        fail(f"plan.json lists no file {name}: copy the bundle again")
     try:
         found = hashlib.sha256(path.read_bytes()).hexdigest()
     except OSError as error:
@@ -141,7 +143,8 @@ def configure(trt, builder, plan, args):
     for shapes in plan["profiles"]:
         profile = builder.create_optimization_profile()
         profile.set_shape(shapes["input"], shapes["min"], shapes["opt"], shapes["max"])
-        config.add_optimization_profile(profile)
+        if config.add_optimization_profile(profile) < 0:
+            fail(f"TensorRT takes no shapes of {shapes['input']} from {shapes['min']} to {shapes['max']}")
     return config
 
 
@@ -156,7 +159,10 @@ def write(path, data):
 
 
 def build(trt, logger, builder, network, config, cache_path, output):
-    known = cache_path.read_bytes() if cache_path.exists() else b""
+    try:
+        known = cache_path.read_bytes() if cache_path.exists() else b""
+    except OSError as error:
+        fail(f"cannot read {cache_path}: {error.strerror}")
     cache = config.create_timing_cache(known)
     config.set_timing_cache(cache, ignore_mismatch=False)
     engine = builder.build_serialized_network(network, config)
@@ -164,7 +170,10 @@ def build(trt, logger, builder, network, config, cache_path, output):
         fail("TensorRT builds no engine of the network; its own message is above")
     write(output, bytes(engine))
     write(cache_path, bytes(config.get_timing_cache().serialize()))
-    inspector = trt.Runtime(logger).deserialize_cuda_engine(engine).create_engine_inspector()
+    loaded = trt.Runtime(logger).deserialize_cuda_engine(engine)
+    if loaded is None:
+        fail(f"TensorRT does not load the engine it built; it is in {output} all the same")
+    inspector = loaded.create_engine_inspector()
     layers = inspector.get_engine_information(trt.LayerInformationFormat.JSON)
     write(output.with_name(output.name + ".layers.json"), layers.encode())
 

@@ -20,7 +20,7 @@ usage: sh build.sh [OPTION...]
   --hardware-compatible LEVEL
                          the engine also runs on other GPUs: `ampere+` (Ampere and later), or
                          `sameComputeCapability`; may be slower
-  --dry-run              print the command instead of running it
+  --dry-run              print the command instead of running it; trtexec still tells its version
   --help
 
 trtexec is looked for in $TRTEXEC, in PATH and in /usr/src/tensorrt/bin.
