@@ -144,7 +144,8 @@ def configure(trt, builder, plan, args):
         profile = builder.create_optimization_profile()
         profile.set_shape(shapes["input"], shapes["min"], shapes["opt"], shapes["max"])
         if config.add_optimization_profile(profile) < 0:
-            fail(f"TensorRT takes no shapes of {shapes['input']} from {shapes['min']} to {shapes['max']}")
+            wanted = f"{shapes['min']} to {shapes['max']}"
+            fail(f"TensorRT does not take {shapes['input']} from {wanted}")
     return config
 
 
