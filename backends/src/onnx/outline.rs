@@ -1,9 +1,12 @@
 //! Any program's ONNX file as far as its operators' forms show: for judging it, not for running it.
 
-use emoc_ir::{Diagnostic, Result};
+use emoc_ir::Result;
 use prost::Message;
 
-use super::proto::{Dimension, OperatorSetIdProto, ValueInfoProto};
+use super::{
+    proto::{Dimension, OperatorSetIdProto, ValueInfoProto},
+    read::{no_graph, not_onnx, own_opset},
+};
 
 /// A file, decoded as far as it says which operators it uses and how.
 pub(crate) struct Outline {
@@ -16,15 +19,10 @@ impl Outline {
     /// # Errors
     /// The bytes are no ONNX file, or hold no graph.
     pub(crate) fn read(bytes: &[u8]) -> Result<Self> {
-        let model = ModelOutline::decode(bytes)
-            .map_err(|error| Diagnostic::input(format!("this is not an ONNX model: {error}")))?;
-        let own = |domain: &str| domain.is_empty() || domain == "ai.onnx";
-        let opset = model.opset_import.iter().find(|set| own(&set.domain));
+        let model = ModelOutline::decode(bytes).map_err(|error| not_onnx(&error))?;
         Ok(Self {
-            opset: opset.map_or(0, |set| set.version),
-            graph: model
-                .graph
-                .ok_or_else(|| Diagnostic::input("the ONNX model holds no graph"))?,
+            opset: own_opset(&model.opset_import),
+            graph: model.graph.ok_or_else(no_graph)?,
         })
     }
 }

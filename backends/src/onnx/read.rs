@@ -54,13 +54,11 @@ pub fn describe(bytes: &[u8]) -> Result<Description> {
         sizes.fold(1, u64::saturating_mul)
     };
     let parameters = graph.initializer.iter().filter(float).map(elements);
-    let own = |domain: &str| domain.is_empty() || domain == "ai.onnx";
-    let opset = model.opset_import.iter().find(|set| own(&set.domain));
     let metadata = model.metadata_props.into_iter();
     Ok(Description {
         producer: model.producer_name,
         producer_version: model.producer_version,
-        opset: opset.map_or(0, |set| set.version),
+        opset: own_opset(&model.opset_import),
         nodes: graph.node.len(),
         parameters: parameters.fold(0, u64::saturating_add),
         metadata: metadata.map(|row| (row.key, row.value)).collect(),
@@ -152,11 +150,17 @@ fn decode(bytes: &[u8]) -> Result<(ModelProto, GraphProto)> {
     Ok((model, graph))
 }
 
-fn not_onnx(error: &prost::DecodeError) -> Box<Diagnostic> {
+/// Version of ONNX's own operator set; 0 if the file does not say.
+pub(super) fn own_opset(sets: &[OperatorSetIdProto]) -> i64 {
+    let own = |set: &&OperatorSetIdProto| matches!(&*set.domain, "" | "ai.onnx");
+    sets.iter().find(own).map_or(0, |set| set.version)
+}
+
+pub(super) fn not_onnx(error: &prost::DecodeError) -> Box<Diagnostic> {
     Diagnostic::input(format!("this is not an ONNX model: {error}"))
 }
 
-fn no_graph() -> Box<Diagnostic> {
+pub(super) fn no_graph() -> Box<Diagnostic> {
     Diagnostic::input("the ONNX model holds no graph")
 }
 

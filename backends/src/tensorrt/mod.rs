@@ -15,6 +15,7 @@
 //! | `emit.rs` | the bundle's files |
 //! | `readme.rs` | what its README says |
 //! | `triton.rs` | the model repository |
+//! | `schema.rs` | reads the schema, in tests |
 //! | `template/` | texts with `@{placeholders}` |
 
 mod audit;
@@ -24,6 +25,8 @@ mod memory;
 mod operators;
 pub mod plan;
 mod readme;
+#[cfg(test)]
+mod schema;
 #[cfg(test)]
 mod tests;
 mod triton;

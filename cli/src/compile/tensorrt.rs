@@ -4,7 +4,7 @@ use std::{fmt::Write, path::PathBuf};
 
 use emoc_backends::tensorrt::{self, Batch, Bundle, Golden, Plan};
 use emoc_ir::{Diagnostic, Result, Verified};
-use emoc_runtimes::{Tolerance, tensorrt_rtx::Builder};
+use emoc_runtimes::{Missing, Tolerance, tensorrt_rtx::Builder};
 use serde::Serialize;
 
 use super::{
@@ -45,7 +45,12 @@ pub fn run(args: &CompileArgs, ui: &Ui) -> Result<()> {
         false => agreement::runtimes(&args.runtime)?,
     };
     let with_engines = args.target == Target::TensorrtRtx;
-    let builder = agreement::tensorrt_rtx(with_engines || args.runtime.tensorrt_rtx)?;
+    let builder = match args.no_check && !with_engines {
+        true => None,
+        false => Some(agreement::tensorrt_rtx(
+            with_engines || args.runtime.tensorrt_rtx,
+        )?),
+    };
     let prepared = Prepared::load(args, ui)?;
     let network = &prepared.network;
     let folder = match folder {
@@ -71,21 +76,14 @@ pub fn run(args: &CompileArgs, ui: &Ui) -> Result<()> {
     let mut files = tensorrt::emit(&bundle)?;
     folder.accept(&files)?;
     let mut plan = plan_of(&files)?;
-    let mut rows = Vec::new();
-    if !args.no_check {
-        for Precise {
-            precision,
-            onnx,
-            rows: judged,
-            ..
-        } in &models
-        {
-            rows.extend(judged.iter().cloned().map(|row| row.of(*precision)));
-            rows.push(engine_row(&builder, *precision, onnx, &plan, ui)?);
-        }
-    }
+    let rows = match (&builder, args.no_check) {
+        (Some(builder), false) => rows(builder, &models, &plan, ui)?,
+        _ => Vec::new(),
+    };
     // Engines of models that disagree would be built to be thrown away.
-    if let (true, Ok(builder), Ok(())) = (with_engines, &builder, agreement::demand(&rows, "")) {
+    if let (true, Some(Ok(builder)), Ok(())) =
+        (with_engines, &builder, agreement::demand(&rows, ""))
+    {
         bundle.engines = engines(builder, &models, &plan, ui)?;
         files = tensorrt::emit(&bundle)?;
         plan = plan_of(&files)?;
@@ -181,6 +179,22 @@ fn bundle(
         engines: Vec::new(),
         provenance: provenance(args, network)?,
     })
+}
+
+/// What every runtime says of each model, and TensorRT-RTX.
+fn rows(
+    builder: &Result<Builder, Missing>,
+    models: &[Precise],
+    plan: &Plan,
+    ui: &Ui,
+) -> Result<Vec<Row>> {
+    let mut rows = Vec::new();
+    for model in models {
+        let judged = model.rows.iter().cloned();
+        rows.extend(judged.map(|row| row.of(model.precision)));
+        rows.push(engine_row(builder, model.precision, &model.onnx, plan, ui)?);
+    }
+    Ok(rows)
 }
 
 /// The engines that a bundle for TensorRT-RTX holds.
