@@ -1,0 +1,215 @@
+//! One file to RGB bytes.
+
+use std::{
+    fs::{self, File},
+    io::{self, Cursor, Read},
+    path::Path,
+};
+
+use emoc_ir::{Diagnostic, Result};
+use emoc_preprocess::Picture;
+use image::{
+    ColorType, ImageDecoder, ImageError, Limits,
+    codecs::{bmp::BmpDecoder, jpeg::JpegDecoder, png::PngDecoder, webp::WebPDecoder},
+    metadata::Orientation,
+};
+
+use super::{Format, jpeg};
+
+/// The most pixels of a picture: twice PIL's `Image.MAX_IMAGE_PIXELS`, above which PIL refuses.
+pub const MAX_PIXELS: u64 = 2 * 89_478_485;
+
+/// The largest file that is read: the largest picture in the widest layout fits with room to spare.
+pub const MAX_FILE_BYTES: u64 = 1 << 31;
+
+/// What a decoder may allocate beside its result, and the result: the coefficients of a
+/// progressive JPEG take six bytes per pixel, 16-bit RGBA takes eight.
+const MAX_ALLOCATION: u64 = MAX_PIXELS * 16;
+
+/// A decoded picture.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Decoded {
+    /// In pixels, as stored: before any rotation.
+    pub width: u32,
+    /// In pixels, as stored.
+    pub height: u32,
+    /// Rows from top to bottom, `[height, width, 3]`.
+    pub rgb: Vec<u8>,
+    /// What the file is, whatever its name.
+    pub format: Format,
+    /// The file's EXIF orientation, 2 to 8, if it asks for a rotation or reflection. It was *not*
+    /// applied, as the official loader does not apply it.
+    pub orientation: Option<u8>,
+}
+
+impl Decoded {
+    /// The picture for [`emoc_preprocess::Transform`].
+    ///
+    /// # Errors
+    ///
+    /// If the fields were changed such that `rgb` no longer has `width * height * 3` bytes.
+    pub fn picture(&self) -> Result<Picture<'_>> {
+        Picture::new(self.width, self.height, &self.rgb)
+            .map_err(|error| Diagnostic::input(error.to_string()))
+    }
+}
+
+/// Reads and decodes a picture file.
+///
+/// # Errors
+///
+/// If `path` is not a regular file or cannot be read, and as [`decode`]. Each names the file.
+pub fn open(path: &Path) -> Result<Decoded> {
+    let bytes = read(path)?;
+    decode(&bytes).map_err(|error| error.file(path))
+}
+
+fn read(path: &Path) -> Result<Vec<u8>> {
+    let io = |error: io::Error| Diagnostic::io("read the picture", path, &error);
+    // Asked before opening: opening a named pipe would wait for a writer.
+    let metadata = fs::metadata(path).map_err(io)?;
+    let refuse = |what: String| Err(Diagnostic::input(what).file(path));
+    if metadata.is_dir() {
+        return refuse("the picture is a folder, not a file".to_owned());
+    }
+    if !metadata.is_file() {
+        return refuse("the picture is not a regular file".to_owned());
+    }
+    let mut bytes = Vec::new();
+    // One byte more than allowed shows a file that is too large, or grows.
+    let file = File::open(path).map_err(io)?;
+    file.take(MAX_FILE_BYTES + 1)
+        .read_to_end(&mut bytes)
+        .map_err(io)?;
+    if bytes.len() as u64 > MAX_FILE_BYTES {
+        return refuse(format!(
+            "the file has more than {MAX_FILE_BYTES} bytes, the most that a picture may have"
+        ));
+    }
+    Ok(bytes)
+}
+
+/// Decodes the bytes of a picture file. The first frame of an animation is taken.
+///
+/// # Errors
+///
+/// If the bytes are no picture, end early, are damaged, or hold more than [`MAX_PIXELS`].
+pub fn decode(bytes: &[u8]) -> Result<Decoded> {
+    if bytes.is_empty() {
+        return Err(Diagnostic::input("the picture is an empty file"));
+    }
+    let Some(format) = Format::recognise(bytes) else {
+        return Err(Diagnostic::input(
+            "no picture: neither JPEG, PNG, WebP nor BMP",
+        ));
+    };
+    if format == Format::Jpeg && jpeg::is_truncated(bytes) {
+        return Err(truncated(format));
+    }
+    let reader = Cursor::new(bytes);
+    let damaged = |error| damaged(format, &error);
+    match format {
+        Format::Jpeg => finish(format, JpegDecoder::new(reader).map_err(damaged)?),
+        Format::Png => finish(
+            format,
+            PngDecoder::with_limits(reader, limits()).map_err(damaged)?,
+        ),
+        Format::WebP => finish(format, WebPDecoder::new(reader).map_err(damaged)?),
+        Format::Bmp => finish(format, BmpDecoder::new(reader).map_err(damaged)?),
+    }
+}
+
+fn limits() -> Limits {
+    let mut limits = Limits::no_limits();
+    limits.max_alloc = Some(MAX_ALLOCATION);
+    limits
+}
+
+/// The header has been read: checks the size, then decodes.
+fn finish(format: Format, mut decoder: impl ImageDecoder) -> Result<Decoded> {
+    let (width, height) = decoder.dimensions();
+    if width == 0 || height == 0 {
+        return Err(Diagnostic::input(format!(
+            "the {format} picture is empty: {width}x{height} pixels"
+        )));
+    }
+    if u64::from(width) * u64::from(height) > MAX_PIXELS {
+        return Err(Diagnostic::input(format!(
+            "the {format} picture has {width}x{height} pixels, more than the {MAX_PIXELS} that PIL reads too"
+        )));
+    }
+    let damaged = |error| damaged(format, &error);
+    decoder.set_limits(limits()).map_err(damaged)?;
+    // Damaged EXIF data spoils no picture.
+    let orientation = decoder.orientation().map_or(1, Orientation::to_exif);
+    let color = decoder.color_type();
+    let mut bytes = vec![0; decoder.total_bytes() as usize];
+    decoder.read_image(&mut bytes).map_err(damaged)?;
+    Ok(Decoded {
+        width,
+        height,
+        rgb: to_rgb(bytes, color),
+        format,
+        orientation: Some(orientation).filter(|orientation| *orientation != 1),
+    })
+}
+
+/// What PIL's `convert("RGB")` makes of the decoder's bytes (16-bit values in native order).
+fn to_rgb(mut bytes: Vec<u8>, color: ColorType) -> Vec<u8> {
+    let high = |sample: [u8; 2]| (u16::from_ne_bytes(sample) >> 8) as u8;
+    match color {
+        ColorType::Rgb8 => return bytes,
+        ColorType::L8 => return bytes.iter().flat_map(|grey| [*grey; 3]).collect(),
+        // PIL reads 16-bit grey as integers, and clips these; all else loses its low byte.
+        ColorType::L16 => {
+            let (samples, _) = bytes.as_chunks::<2>();
+            return samples
+                .iter()
+                .flat_map(|sample| [u16::from_ne_bytes(*sample).min(255) as u8; 3])
+                .collect();
+        }
+        ColorType::La8 => {
+            let (pixels, _) = bytes.as_chunks::<2>();
+            return pixels.iter().flat_map(|[grey, _]| [*grey; 3]).collect();
+        }
+        ColorType::La16 => {
+            let (pixels, _) = bytes.as_chunks::<4>();
+            return pixels
+                .iter()
+                .flat_map(|[a, b, ..]| [high([*a, *b]); 3])
+                .collect();
+        }
+        _ => {}
+    }
+    // The rest shrinks, and does so in place.
+    let pixel = usize::from(color.bytes_per_pixel());
+    let sample = pixel / usize::from(color.channel_count());
+    let count = bytes.len() / pixel;
+    for i in 0..count {
+        for c in 0..3 {
+            let from = i * pixel + c * sample;
+            bytes[i * 3 + c] = if sample == 1 {
+                bytes[from]
+            } else {
+                high([bytes[from], bytes[from + 1]])
+            };
+        }
+    }
+    bytes.truncate(count * 3);
+    bytes
+}
+
+fn truncated(format: Format) -> Box<Diagnostic> {
+    Diagnostic::input(format!("the {format} picture is truncated"))
+        .help("copy or download the file again")
+}
+
+/// A decoder's error, in words of ours where the cause is known.
+fn damaged(format: Format, error: &ImageError) -> Box<Diagnostic> {
+    match error {
+        ImageError::IoError(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+            truncated(format)
+        }
+        error => Diagnostic::input(format!("the {format} picture is damaged: {error}")),
+    }
+}
