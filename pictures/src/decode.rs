@@ -1,6 +1,7 @@
 //! One file to RGB bytes.
 
 use std::{
+    error::Error,
     fs::{self, File},
     io::{self, Cursor, Read},
     path::Path,
@@ -9,12 +10,15 @@ use std::{
 use emoc_ir::{Diagnostic, Result};
 use emoc_preprocess::Picture;
 use image::{
-    ColorType, ImageDecoder, ImageError, Limits,
+    ImageDecoder, ImageError, Limits,
     codecs::{bmp::BmpDecoder, jpeg::JpegDecoder, png::PngDecoder, webp::WebPDecoder},
     metadata::Orientation,
 };
 
-use super::{Format, jpeg};
+use super::{
+    Format,
+    rgb::{bmp_levels, high_byte, png_narrowing, round_down, to_rgb},
+};
 
 /// The most pixels of a picture: twice PIL's `Image.MAX_IMAGE_PIXELS`, above which PIL refuses.
 pub const MAX_PIXELS: u64 = 2 * 89_478_485;
@@ -103,20 +107,34 @@ pub fn decode(bytes: &[u8]) -> Result<Decoded> {
             "no picture: neither JPEG, PNG, WebP nor BMP",
         ));
     };
-    if format == Format::Jpeg && jpeg::is_truncated(bytes) {
+    if format.is_cut_short(bytes) {
         return Err(truncated(format));
     }
     let reader = Cursor::new(bytes);
     let damaged = |error| damaged(format, &error);
-    match format {
-        Format::Jpeg => finish(format, JpegDecoder::new(reader).map_err(damaged)?),
-        Format::Png => finish(
+    let mut decoded = match format {
+        Format::Jpeg => finish(
             format,
-            PngDecoder::with_limits(reader, limits()).map_err(damaged)?,
+            JpegDecoder::new(reader).map_err(damaged)?,
+            high_byte,
         ),
-        Format::WebP => finish(format, WebPDecoder::new(reader).map_err(damaged)?),
-        Format::Bmp => finish(format, BmpDecoder::new(reader).map_err(damaged)?),
+        Format::Png => {
+            let decoder = PngDecoder::with_limits(reader, limits()).map_err(damaged)?;
+            finish(format, decoder, png_narrowing(bytes))
+        }
+        Format::WebP => finish(
+            format,
+            WebPDecoder::new(reader).map_err(damaged)?,
+            high_byte,
+        ),
+        Format::Bmp => finish(format, BmpDecoder::new(reader).map_err(damaged)?, high_byte),
+    }?;
+    if format == Format::Bmp
+        && let Some(levels) = bmp_levels(bytes)
+    {
+        round_down(&mut decoded.rgb, levels);
     }
+    Ok(decoded)
 }
 
 fn limits() -> Limits {
@@ -126,7 +144,11 @@ fn limits() -> Limits {
 }
 
 /// The header has been read: checks the size, then decodes.
-fn finish(format: Format, mut decoder: impl ImageDecoder) -> Result<Decoded> {
+fn finish(
+    format: Format,
+    mut decoder: impl ImageDecoder,
+    narrow: fn(u16) -> u8,
+) -> Result<Decoded> {
     let (width, height) = decoder.dimensions();
     if width == 0 || height == 0 {
         return Err(Diagnostic::input(format!(
@@ -148,55 +170,10 @@ fn finish(format: Format, mut decoder: impl ImageDecoder) -> Result<Decoded> {
     Ok(Decoded {
         width,
         height,
-        rgb: to_rgb(bytes, color),
+        rgb: to_rgb(bytes, color, narrow),
         format,
         orientation: Some(orientation).filter(|orientation| *orientation != 1),
     })
-}
-
-/// What PIL's `convert("RGB")` makes of the decoder's bytes (16-bit values in native order).
-fn to_rgb(mut bytes: Vec<u8>, color: ColorType) -> Vec<u8> {
-    let high = |sample: [u8; 2]| (u16::from_ne_bytes(sample) >> 8) as u8;
-    match color {
-        ColorType::Rgb8 => return bytes,
-        ColorType::L8 => return bytes.iter().flat_map(|grey| [*grey; 3]).collect(),
-        // PIL reads 16-bit grey as integers, and clips these; all else loses its low byte.
-        ColorType::L16 => {
-            let (samples, _) = bytes.as_chunks::<2>();
-            return samples
-                .iter()
-                .flat_map(|sample| [u16::from_ne_bytes(*sample).min(255) as u8; 3])
-                .collect();
-        }
-        ColorType::La8 => {
-            let (pixels, _) = bytes.as_chunks::<2>();
-            return pixels.iter().flat_map(|[grey, _]| [*grey; 3]).collect();
-        }
-        ColorType::La16 => {
-            let (pixels, _) = bytes.as_chunks::<4>();
-            return pixels
-                .iter()
-                .flat_map(|[a, b, ..]| [high([*a, *b]); 3])
-                .collect();
-        }
-        _ => {}
-    }
-    // The rest shrinks, and does so in place.
-    let pixel = usize::from(color.bytes_per_pixel());
-    let sample = pixel / usize::from(color.channel_count());
-    let count = bytes.len() / pixel;
-    for i in 0..count {
-        for c in 0..3 {
-            let from = i * pixel + c * sample;
-            bytes[i * 3 + c] = if sample == 1 {
-                bytes[from]
-            } else {
-                high([bytes[from], bytes[from + 1]])
-            };
-        }
-    }
-    bytes.truncate(count * 3);
-    bytes
 }
 
 fn truncated(format: Format) -> Box<Diagnostic> {
@@ -204,12 +181,25 @@ fn truncated(format: Format) -> Box<Diagnostic> {
         .help("copy or download the file again")
 }
 
-/// A decoder's error, in words of ours where the cause is known.
+/// A decoder's error, without what the decoder puts around the cause.
 fn damaged(format: Format, error: &ImageError) -> Box<Diagnostic> {
-    match error {
+    let (what, cause) = match error {
         ImageError::IoError(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
-            truncated(format)
+            return truncated(format);
         }
-        error => Diagnostic::input(format!("the {format} picture is damaged: {error}")),
-    }
+        ImageError::Unsupported(error) => ("is of a kind that is not read", error.to_string()),
+        error => (
+            "is damaged",
+            error
+                .source()
+                .map_or_else(|| error.to_string(), |cause| cause.to_string()),
+        ),
+    };
+    // Some causes are quoted strings with line ends in them.
+    let cause: Vec<&str> = cause.split_whitespace().collect();
+    let cause = cause.join(" ");
+    Diagnostic::input(format!(
+        "the {format} picture {what}: {}",
+        cause.trim_matches('"')
+    ))
 }

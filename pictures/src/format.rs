@@ -28,6 +28,50 @@ impl Format {
             None
         }
     }
+
+    /// Whether a file of this format ends before it says that it does, where the decoder would not
+    /// mind: one fills up with grey what a JPEG lacks. Pillow refuses both.
+    pub(crate) fn is_cut_short(self, bytes: &[u8]) -> bool {
+        match self {
+            Self::Jpeg => !has_end_of_image(bytes),
+            Self::WebP => riff_size(bytes).is_none_or(|size| size > bytes.len() as u64 - 8),
+            // These decoders notice.
+            Self::Png | Self::Bmp => false,
+        }
+    }
+}
+
+fn riff_size(bytes: &[u8]) -> Option<u64> {
+    let size = bytes.get(4..8)?.try_into().ok()?;
+    Some(u64::from(u32::from_le_bytes(size)))
+}
+
+/// Walks the markers of a JPEG.
+fn has_end_of_image(bytes: &[u8]) -> bool {
+    const END_OF_IMAGE: u8 = 0xD9;
+    let mut rest = bytes;
+    loop {
+        // A marker is 0xFF and a byte that is neither 0 (a stuffed byte of the coded data) nor
+        // 0xFF (padding).
+        let is_marker = |pair: &[u8]| pair[0] == 0xFF && !matches!(pair[1], 0 | 0xFF);
+        let Some(at) = rest.windows(2).position(is_marker) else {
+            return false;
+        };
+        let marker = rest[at + 1];
+        rest = &rest[at + 2..];
+        match marker {
+            END_OF_IMAGE => return true,
+            // These stand alone: TEM, restarts, the start of an image.
+            0x01 | 0xD0..=0xD8 => {}
+            _ => {
+                let Some((length, _)) = rest.split_first_chunk::<2>() else {
+                    return false;
+                };
+                let length = usize::from(u16::from_be_bytes(*length));
+                rest = rest.get(length..).unwrap_or_default();
+            }
+        }
+    }
 }
 
 impl fmt::Display for Format {
