@@ -19,7 +19,7 @@ PACKAGES = {
 }
 
 
-def inside_venv():
+def inside_venv(packages=PACKAGES):
     """Re-run this program in the checkout's virtual environment, made if need be."""
     python = ROOT / ".venv/bin/python"
     if Path(sys.prefix) == ROOT / ".venv":
@@ -27,10 +27,10 @@ def inside_venv():
     if not python.exists():
         subprocess.check_call([sys.executable, "-m", "venv", ROOT / ".venv"])
     have = subprocess.run(
-        [python, "-c", "import " + ", ".join(PACKAGES)], capture_output=True
+        [python, "-c", "import " + ", ".join(packages)], capture_output=True
     )
     if have.returncode != 0:
-        subprocess.check_call([python, "-m", "pip", "install", "-q", *PACKAGES.values()])
+        subprocess.check_call([python, "-m", "pip", "install", "-q", *packages.values()])
     os.execv(python, [str(python), *sys.argv])
 
 

@@ -33,10 +33,10 @@
 //! `image` 0.25 and Pillow's libjpeg-turbo differ in 1 to 10 % of the decoded bytes by at most 4
 //! levels of 255, and the crops in 2 to 9 % by at most 3 (the tests print it).
 //!
-//! One exception, found by experiment: Pillow 13.0 resizes vertically first when the height loses
-//! more than twice as many pixels as the width, that is pictures reduced and over twice as tall.
-//! This crate resizes horizontally first always, as Pillow 11.3 does (compared with it). For such pictures the two releases differ from each other in 10 to 20 %
-//! of the crop's bytes, by at most 3 levels.
+//! Pillow means 13.0, the release of the reference: it resizes vertically first when the height
+//! shrinks by more than twice as many pixels as the width (pictures about twice as tall as wide),
+//! and so does this crate. Releases before it always resize horizontally first; for such pictures
+//! they give other bytes than 13.0, by at most 3 levels in a tenth to a fifth of the crop.
 //!
 //! # Limits
 //!

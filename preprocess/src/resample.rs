@@ -1,6 +1,6 @@
 //! Pillow's bicubic resize, of the part that a crop shows.
 //!
-//! Two passes, horizontal then vertical, with 8-bit values between them. A weight is computed in
+//! Two passes, horizontal and vertical, with 8-bit values between them. A weight is computed in
 //! float64 and rounded to an integer number of 2^-22; sums are integers, so their order does not
 //! matter. Each result depends on its own window of the input alone, so that a part of the
 //! resized picture can be computed without the rest.
@@ -37,8 +37,29 @@ pub(super) fn resize_crop(
         geometry.top,
         height,
     );
-    let between = horizontal(picture, &columns, rows.span());
-    vertical(&between, width * 3, &rows)
+    let (xs, ys) = (columns.span(), rows.span());
+    if vertical_first(picture, geometry) {
+        let stride = xs.len() * 3;
+        let row = |y| &picture.row(y)[xs.start * 3..xs.end * 3];
+        let between = vertical(row, stride, &rows);
+        let row = |y: usize| &between[y * stride..][..stride];
+        horizontal(row, 0..height, &columns, xs.start)
+    } else {
+        let stride = width * 3;
+        let between = horizontal(|y| picture.row(y), ys.clone(), &columns, 0);
+        let row = |y: usize| &between[(y - ys.start) * stride..][..stride];
+        vertical(row, stride, &rows)
+    }
+}
+
+/// Pillow 13.0's choice: if the height shrinks, and by more than twice as many pixels as the
+/// width. The order shows, since values are rounded between the passes.
+fn vertical_first(picture: &Picture<'_>, geometry: &Geometry) -> bool {
+    // At most 2^37 and 2^25, below zero for an axis that grows.
+    let shrinks = |from: u32, to: u64| i64::from(from) - to as i64;
+    let rows = shrinks(picture.height(), geometry.resized_height);
+    let columns = shrinks(picture.width(), geometry.resized_width);
+    rows > 0 && rows > 2 * columns
 }
 
 /// For consecutive output positions along one axis: the input positions that each is the weighted
@@ -115,15 +136,22 @@ fn clip(sum: i32) -> u8 {
     (sum >> BITS).clamp(0, 255) as u8
 }
 
-/// The horizontal pass over the rows in `span`: `[span.len(), width, 3]`.
-fn horizontal(picture: &Picture<'_>, columns: &Windows, span: Range<usize>) -> Vec<u8> {
+/// The horizontal pass over the rows `ys`: `[ys.len(), width, 3]`. `row` gives each, from column
+/// `first` of the picture on.
+fn horizontal<'a>(
+    row: impl Fn(usize) -> &'a [u8],
+    ys: Range<usize>,
+    columns: &Windows,
+    first: usize,
+) -> Vec<u8> {
     let width = columns.entries.len();
-    let mut result = vec![0; span.len() * width * 3];
-    for (y, out) in span.zip(result.chunks_exact_mut(width * 3)) {
-        let row = picture.row(y);
+    let mut result = vec![0; ys.len() * width * 3];
+    for (y, out) in ys.zip(result.chunks_exact_mut(width * 3)) {
+        let row = row(y);
         for ((start, weights), pixel) in columns.iter().zip(out.chunks_exact_mut(3)) {
             let mut sums = [HALF; 3];
-            for (source, weight) in row[start * 3..].chunks_exact(3).zip(weights) {
+            let window = row[(start - first) * 3..].chunks_exact(3);
+            for (source, weight) in window.zip(weights) {
                 for (sum, value) in sums.iter_mut().zip(source) {
                     *sum += i32::from(*value) * weight;
                 }
@@ -136,18 +164,14 @@ fn horizontal(picture: &Picture<'_>, columns: &Windows, span: Range<usize>) -> V
     result
 }
 
-/// The vertical pass over rows of `stride` bytes, the first of which is `rows.span().start`.
-fn vertical(source: &[u8], stride: usize, rows: &Windows) -> Vec<u8> {
-    let first = rows.span().start;
+/// The vertical pass over rows of `stride` bytes, which `row` gives: `[height, stride]`.
+fn vertical<'a>(row: impl Fn(usize) -> &'a [u8], stride: usize, rows: &Windows) -> Vec<u8> {
     let mut result = vec![0; rows.entries.len() * stride];
     let mut sums = vec![HALF; stride];
     for ((start, weights), out) in rows.iter().zip(result.chunks_exact_mut(stride)) {
         sums.fill(HALF);
-        for (row, weight) in source[(start - first) * stride..]
-            .chunks_exact(stride)
-            .zip(weights)
-        {
-            for (sum, value) in sums.iter_mut().zip(row) {
+        for (y, weight) in (start..).zip(weights) {
+            for (sum, value) in sums.iter_mut().zip(row(y)) {
                 *sum += i32::from(*value) * weight;
             }
         }
