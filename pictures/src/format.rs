@@ -50,28 +50,24 @@ fn riff_size(bytes: &[u8]) -> Option<u64> {
 fn has_end_of_image(bytes: &[u8]) -> bool {
     const END_OF_IMAGE: u8 = 0xD9;
     let mut rest = bytes;
-    loop {
-        // A marker is 0xFF and a byte that is neither 0 (a stuffed byte of the coded data) nor
-        // 0xFF (padding).
-        let is_marker = |pair: &[u8]| pair[0] == 0xFF && !matches!(pair[1], 0 | 0xFF);
-        let Some(at) = rest.windows(2).position(is_marker) else {
-            return false;
+    while let Some(at) = memchr::memchr(0xFF, rest) {
+        rest = &rest[at + 1..];
+        let Some(marker) = rest.first() else {
+            break;
         };
-        let marker = rest[at + 1];
-        rest = &rest[at + 2..];
-        match marker {
+        match *marker {
             END_OF_IMAGE => return true,
-            // These stand alone: TEM, restarts, the start of an image.
-            0x01 | 0xD0..=0xD8 => {}
+            // A stuffed byte of the coded data; padding; what stands alone: TEM, restarts, the
+            // start of an image.
+            0 | 0xFF | 0x01 | 0xD0..=0xD8 => {}
             _ => {
-                let Some((length, _)) = rest.split_first_chunk::<2>() else {
-                    return false;
-                };
-                let length = usize::from(u16::from_be_bytes(*length));
-                rest = rest.get(length..).unwrap_or_default();
+                let length = rest.get(1..3).and_then(<[u8]>::first_chunk::<2>);
+                let length = length.map_or(0, |bytes| usize::from(u16::from_be_bytes(*bytes)));
+                rest = rest.get(1 + length..).unwrap_or_default();
             }
         }
     }
+    false
 }
 
 impl fmt::Display for Format {
