@@ -1,6 +1,8 @@
 //! The worker of `scripts/bench-preprocess`: reads a picture, then for every line `WORK TIMES` on
 //! its input does the work that many times and answers. The script reads its CPU time meanwhile.
 
+#![allow(clippy::print_stdout, reason = "the answers")]
+
 use std::{hint::black_box, io::BufRead, path::Path};
 
 use emoc_preprocess::Transform;
