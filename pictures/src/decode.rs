@@ -26,9 +26,9 @@ pub const MAX_PIXELS: u64 = 2 * 89_478_485;
 /// The largest file that is read: the largest picture in the widest layout fits with room to spare.
 pub const MAX_FILE_BYTES: u64 = 1 << 31;
 
-/// What a decoder may allocate beside its result, and the result: the coefficients of a
-/// progressive JPEG take six bytes per pixel, 16-bit RGBA takes eight.
-const MAX_ALLOCATION: u64 = MAX_PIXELS * 16;
+/// What a decoder may allocate beside the pixels, where it can be told: a PNG's colour profile and
+/// one of its rows.
+const MAX_EXTRA: u64 = 128 << 20;
 
 /// A decoded picture.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -139,7 +139,7 @@ pub fn decode(bytes: &[u8]) -> Result<Decoded> {
 
 fn limits() -> Limits {
     let mut limits = Limits::no_limits();
-    limits.max_alloc = Some(MAX_ALLOCATION);
+    limits.max_alloc = Some(MAX_EXTRA);
     limits
 }
 
@@ -187,6 +187,7 @@ fn damaged(format: Format, error: &ImageError) -> Box<Diagnostic> {
         ImageError::IoError(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
             return truncated(format);
         }
+        ImageError::Limits(error) => ("takes too much memory", error.to_string()),
         ImageError::Unsupported(error) => ("is of a kind that is not read", error.to_string()),
         error => (
             "is damaged",
