@@ -23,7 +23,7 @@ use emoc_runtimes::{
 };
 use serde::Serialize;
 
-pub use crate_row::{References, judge_crate};
+pub use crate_row::{References, build_crate, judge_crate};
 pub use engine_row::{EngineRecord, engine_row, engines, tensorrt_rtx};
 
 use crate::{
@@ -60,7 +60,7 @@ pub fn runtimes(args: &RuntimeArgs) -> Result<Vec<Found>> {
 }
 
 /// The error for a runtime that was demanded.
-fn missing_runtime(missing: &Missing) -> Box<Diagnostic> {
+pub fn missing_runtime(missing: &Missing) -> Box<Diagnostic> {
     let message = format!("{} was asked for: {}", missing.name, missing.reason);
     let error = Diagnostic::new(Kind::RuntimeMissing, message).help(missing.help.clone());
     let refused = missing.refused.iter();

@@ -14,6 +14,11 @@ use emoc_frontend::{
 use emoc_ir::{Diagnostic, Dim, ops::Attention};
 use serde::{Deserialize, Serialize};
 
+use crate::{
+    eval::{self, EvalArgs},
+    run::{self, RunArgs},
+};
+
 const EXIT_CODES: &str = "\
 Exit codes:
   0   done
@@ -112,6 +117,12 @@ pub enum Command {
     /// Compare an artifact with the reference again
     #[command(after_help = format!("{CHECK_EXAMPLES}\n{EXIT_CODES}"))]
     Check(CheckArgs),
+    /// Say what a model sees in pictures
+    #[command(after_help = format!("{}\n\n{EXIT_CODES}", run::EXAMPLES))]
+    Run(RunArgs),
+    /// Evaluate a model on a folder of pictures: top-1, top-5, per class
+    #[command(after_help = format!("{}\n\n{EXIT_CODES}", eval::EXAMPLES))]
+    Eval(EvalArgs),
     /// Print shell completions
     #[command(after_help = COMPLETIONS_EXAMPLES)]
     Completions {
@@ -349,7 +360,7 @@ pub struct RuntimeArgs {
 }
 
 /// What the weights do not say.
-#[derive(Debug, Clone, Args)]
+#[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "Network")]
 pub struct ModelArgs {
     /// The published variant; needed only without a checkpoint
@@ -440,6 +451,24 @@ fn input_size(text: &str) -> Result<[usize; 2], String> {
 }
 
 impl ModelArgs {
+    /// The first of these flags that is given.
+    pub fn first_given(&self) -> Option<&'static str> {
+        let flags = [
+            ("--variant", self.variant.is_some()),
+            ("--weights", self.weights.is_some()),
+            ("--input-size", self.input_size.is_some()),
+            ("--window", self.window.is_some()),
+            ("--batch", self.batch.is_some()),
+            ("--seed", self.seed.is_some()),
+            ("--dim-head", self.dim_head.is_some()),
+            ("--attention", self.attention.is_some()),
+            ("--allow-nonfinite", self.allow_nonfinite),
+            ("--expect-sha256", self.expect_sha256.is_some()),
+        ];
+        let given = flags.iter().find(|(_, given)| *given);
+        given.map(|&(flag, _)| flag)
+    }
+
     /// A range of batches is what an engine is built for, and nothing else.
     ///
     /// # Errors

@@ -9,7 +9,7 @@ use std::{
 use emoc_ir::{Diagnostic, Kind};
 
 use crate::{
-    prose,
+    output, prose,
     ui::{BOLD, ERROR},
 };
 
@@ -26,6 +26,7 @@ pub fn code(kind: Kind) -> u8 {
         Kind::Input => 3,
         Kind::FileSystem => 4,
         Kind::RuntimeMissing => 5,
+        Kind::Interrupted => output::interrupted_by(),
         Kind::Internal => INTERNAL,
         // `Kind` may grow in another crate before this table does.
         _ => INTERNAL,

@@ -6,12 +6,15 @@ mod ui;
 
 mod check;
 mod compile;
+mod eval;
 mod inspect;
+mod run;
 
 mod agreement;
 mod artifact;
 mod labels;
 mod manifest;
+mod model;
 mod network;
 mod output;
 mod pipeline;
@@ -52,6 +55,8 @@ fn run(command: Command, ui: &Ui) -> emoc_ir::Result<()> {
         Command::Compile(args) => compile::run(&args, ui),
         Command::Check(args) => check::run(&args, ui),
         Command::Inspect(args) => inspect::run(&args, ui),
+        Command::Run(args) => run::run(&args, ui),
+        Command::Eval(args) => eval::run(&args, ui),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "emoc", &mut script);

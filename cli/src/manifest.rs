@@ -315,6 +315,8 @@ pub struct CrateManifest {
     pub network: NetworkRecord,
     pub weights: WeightsRecord,
     pub options: CrateOptions,
+    /// Names of the classes, if the crate has them.
+    pub labels: Option<Vec<String>>,
     passes: Vec<PassName>,
 }
 
@@ -371,6 +373,8 @@ pub mod key {
     pub const PASSES: &str = "passes";
     pub const PRECISION: &str = "precision";
     pub const ISLANDS: &str = "islands";
+    pub const LABELS: &str = "labels";
+    pub const PREPROCESSING: &str = "preprocessing";
 }
 
 /// The metadata inside the artifact: enough to use it without the manifest and to check it again.
@@ -400,9 +404,9 @@ pub fn metadata(
     }
     rows.push((key::WEIGHTS_SHA256, network.weights.sha256().to_owned()));
     let preprocessing = Preprocessing::of(&record);
-    rows.push(("preprocessing", json::line(&preprocessing)?));
+    rows.push((key::PREPROCESSING, json::line(&preprocessing)?));
     if let Some(labels) = labels {
-        rows.push(("labels", json::line(labels)?));
+        rows.push((key::LABELS, json::line(labels)?));
     }
     rows.push((key::PASSES, passes.to_owned()));
     rows.push((key::NETWORK, json::line(&record)?));

@@ -44,6 +44,14 @@ pub enum Weights {
 }
 
 impl Weights {
+    /// `net`, `ema` or `seeded`.
+    pub fn choice(&self) -> &'static str {
+        match self {
+            Weights::Checkpoint { choice, .. } => choice,
+            Weights::Seeded { .. } => "seeded",
+        }
+    }
+
     pub fn sha256(&self) -> &str {
         match self {
             Weights::Checkpoint { sha256, .. } | Weights::Seeded { sha256, .. } => sha256,

@@ -14,7 +14,10 @@ use std::{
     io::{Read, Write},
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicBool},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU8, Ordering},
+    },
     thread,
 };
 
@@ -42,6 +45,26 @@ const SUFFIX: &str = ".tmp";
 /// is renaming; signals wait for that.
 static STAGED: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
 
+/// Whether the next signal is only noted down, and the one that was.
+static GENTLE: AtomicBool = AtomicBool::new(false);
+static NOTED: AtomicU8 = AtomicU8::new(0);
+
+/// Lets the next SIGINT or SIGTERM be noted down for [`interrupted`] instead of ending the
+/// process: the work ends soon and has a result. A second signal ends it as ever.
+pub fn stop_gently() {
+    GENTLE.store(true, Ordering::Relaxed);
+}
+
+/// Whether a signal was noted down.
+pub fn interrupted() -> bool {
+    NOTED.load(Ordering::Relaxed) > 0
+}
+
+/// The exit code of work that a signal ended early.
+pub fn interrupted_by() -> u8 {
+    128 + NOTED.load(Ordering::Relaxed)
+}
+
 /// Programs to end when a signal ends the process.
 pub static CHILDREN: Children = Children::new();
 
@@ -58,7 +81,11 @@ pub fn handle_signals() -> std::io::Result<()> {
     signal_hook::flag::register(SIGXFSZ, Arc::new(AtomicBool::new(false)))?;
     let mut signals = Signals::new([SIGINT, SIGTERM])?;
     thread::spawn(move || {
-        if let Some(signal) = signals.forever().next() {
+        for signal in signals.forever() {
+            if GENTLE.swap(false, Ordering::Relaxed) {
+                NOTED.store(u8::try_from(signal).unwrap_or(0), Ordering::Relaxed);
+                continue;
+            }
             let staged = staged();
             CHILDREN.end();
             staged.iter().for_each(|path| temporary::remove(path));

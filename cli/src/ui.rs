@@ -121,6 +121,26 @@ impl Ui {
         }
     }
 
+    /// Says what is being done to so many things, until the next step. [`Ui::advance`] counts
+    /// them.
+    pub fn count(&self, what: &str, things: usize) {
+        self.step(what);
+        if let Some(progress) = &self.progress {
+            let style =
+                ProgressStyle::with_template("{spinner} {msg} {bar:20} {pos} of {len}, {eta} left");
+            let style = style.unwrap_or_else(|_| ProgressStyle::default_bar());
+            progress.bar.set_style(style.progress_chars("=> "));
+            progress.bar.set_length(things as u64);
+        }
+    }
+
+    /// One of the things is done.
+    pub fn advance(&self) {
+        if let Some(progress) = &self.progress {
+            progress.bar.inc(1);
+        }
+    }
+
     fn took(&self, step: Option<(String, Instant)>) {
         if let Some((what, start)) = step {
             let ms = start.elapsed().as_secs_f64() * 1e3;

@@ -23,6 +23,8 @@ pub enum Kind {
     FileSystem,
     /// A runtime that was demanded is not there (exit code 5).
     RuntimeMissing,
+    /// The user ended long work early (exit code 128 and the signal's number).
+    Interrupted,
     /// The compiler broke one of its own invariants: a defect of emoc, never of the input.
     Internal,
 }

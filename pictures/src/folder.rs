@@ -89,6 +89,17 @@ impl ImageFolder {
     }
 }
 
+/// The names of the folders in a folder, sorted: its classes, with pictures or without.
+///
+/// # Errors
+///
+/// If the folder cannot be read.
+pub fn class_names(folder: &Path) -> Result<Vec<String>> {
+    let folders = list(folder)?.folders;
+    let names = folders.iter().map(|name| name.to_string_lossy());
+    Ok(names.map(|name| name.into_owned()).collect())
+}
+
 /// What is directly in a folder, each sorted as Python sorts names.
 struct Listing {
     folders: Vec<OsString>,

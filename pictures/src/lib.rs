@@ -29,5 +29,5 @@ mod format;
 mod rgb;
 
 pub use decode::{Decoded, MAX_FILE_BYTES, MAX_PIXELS, decode, open};
-pub use folder::{ImageFolder, Sample};
+pub use folder::{ImageFolder, Sample, class_names};
 pub use format::Format;

@@ -39,7 +39,9 @@ pub use compare::{
     first_divergence,
 };
 pub use model::{OnnxModel, ValueInfo};
+pub use onnxruntime::NAME as ONNX_RUNTIME;
 pub use process::Children;
 pub use runtime::{Found, Missing, Options, Runtime, Session, all};
 pub use tensor::{InputFact, NamedTensor};
 pub use timing::{Timing, time_runs};
+pub use tract::NAME as TRACT;

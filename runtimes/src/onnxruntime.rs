@@ -17,7 +17,8 @@ use crate::{
 };
 use library::Library;
 
-const NAME: &str = "ONNX Runtime";
+/// The name of ONNX Runtime in reports.
+pub const NAME: &str = "ONNX Runtime";
 
 const HELP: &str = "run `scripts/fetch-onnxruntime` in emoc's checkout, or \
     `python3 -m pip install onnxruntime`, or pass `--onnxruntime-lib PATH` to the library";

@@ -71,7 +71,7 @@ pub struct Missing {
 }
 
 /// Something that runs ONNX models.
-pub trait Runtime {
+pub trait Runtime: Send + Sync {
     /// The name in reports, such as `ONNX Runtime`.
     fn name(&self) -> &'static str;
 

@@ -11,7 +11,8 @@ use crate::{
     runtime::{not_float, order_tensors},
 };
 
-pub(crate) const NAME: &str = "tract";
+/// The name of tract in reports.
+pub const NAME: &str = "tract";
 
 /// As pinned in Cargo.toml; tract does not export its version.
 const VERSION: &str = "0.23.9";

@@ -1,5 +1,7 @@
 //! The row of an emitted crate, and what the crate is held to.
 
+use std::path::PathBuf;
+
 use emoc_backends::{
     onnx,
     rust_crate::{self, Emitted},
@@ -99,17 +101,9 @@ fn crate_row(emitted: &Emitted, references: &References, ui: &Ui) -> Result<Row>
     };
     ui.step("building the crate");
     let folder = TemporaryFolder::create()?;
-    for (name, bytes) in emitted
-        .files
-        .iter()
-        .chain([&rust_crate::check_example(emitted)])
-    {
-        folder.write(&format!("crate/{name}"), bytes)?;
-    }
     let version = Some(format!("cargo {}", cargo.version()));
-    let (source, target) = (folder.path().join("crate"), folder.path().join("target"));
     let reference = references.deciding();
-    let built = cargo.build(&source, &target, &CHILDREN);
+    let built = build_crate(emitted, &cargo, &folder);
     let ran = built.and_then(|program| {
         ui.step("running the crate");
         let (input, outputs) = facts(reference);
@@ -129,6 +123,19 @@ fn crate_row(emitted: &Emitted, references: &References, ui: &Ui) -> Result<Row>
         row.rounding = compare_all(unrounded, &measured.outputs, reference.tolerance);
     }
     Ok(row)
+}
+
+/// Builds a crate in a temporary folder: the program that runs it.
+///
+/// # Errors
+/// The file system refuses, or the crate does not build.
+pub fn build_crate(emitted: &Emitted, cargo: &Cargo, folder: &TemporaryFolder) -> Result<PathBuf> {
+    let example = rust_crate::check_example(emitted);
+    for (name, bytes) in emitted.files.iter().chain([&example]) {
+        folder.write(&format!("crate/{name}"), bytes)?;
+    }
+    let (source, target) = (folder.path().join("crate"), folder.path().join("target"));
+    cargo.build(&source, &target, &CHILDREN)
 }
 
 /// What a crate takes and gives, for one image.

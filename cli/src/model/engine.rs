@@ -1,0 +1,254 @@
+//! What runs a model: a runtime, the emitted crate, or the reference evaluator.
+
+use std::{
+    borrow::Cow,
+    path::PathBuf,
+    sync::atomic::{AtomicUsize, Ordering},
+};
+
+use emoc_backends::{
+    onnx,
+    rust_crate::{self, Emitted},
+};
+use emoc_ir::{Diagnostic, Graph, Kind, Result};
+use emoc_runtimes::{
+    Found, InputFact, OnnxModel, Runtime, Session,
+    rust_crate::{Cargo, CrateSession, NAME},
+};
+
+use super::{Model, RuntimeChoice, open::Source, reference::ReferenceSession};
+use crate::{
+    agreement,
+    args::{Passes, PipelineArgs},
+    manifest,
+    network::Network,
+    output::{CHILDREN, TemporaryFolder},
+    pipeline,
+    ui::Ui,
+};
+
+/// Pictures that a crate, which starts as a program of its own, is given at once.
+const CRATE_BATCH: usize = 16;
+
+/// How many pictures a session takes at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Take {
+    /// So many, no fewer.
+    Exactly(usize),
+    /// So many or fewer.
+    UpTo(usize),
+}
+
+/// Gives sessions. Each thread that computes has one of its own.
+pub struct Engine<'a> {
+    /// The runtime.
+    pub name: &'static str,
+    pub version: Option<String>,
+    /// Threads of one session.
+    threads: usize,
+    input: InputFact,
+    how: How<'a>,
+}
+
+enum How<'a> {
+    Onnx {
+        bytes: Cow<'a, [u8]>,
+        runtime: &'a dyn Runtime,
+    },
+    Crate {
+        program: PathBuf,
+        folder: TemporaryFolder,
+        outputs: Vec<InputFact>,
+        sessions: AtomicUsize,
+    },
+    Reference(&'a Graph),
+}
+
+impl Model {
+    /// What will run it: `choice`, or the best that is found. A session computes on `threads`
+    /// threads.
+    ///
+    /// # Errors
+    /// The choice is not there, or not for this kind of model.
+    pub fn engine<'a>(
+        &'a self,
+        choice: Option<RuntimeChoice>,
+        threads: usize,
+        runtimes: &'a [Found],
+        ui: &Ui,
+    ) -> Result<Engine<'a>> {
+        let default = match self.source {
+            Source::Crate(..) => RuntimeChoice::Rust,
+            _ if found(runtimes, emoc_runtimes::ONNX_RUNTIME).is_ok() => RuntimeChoice::Onnxruntime,
+            _ => RuntimeChoice::Tract,
+        };
+        match (choice.unwrap_or(default), &self.source) {
+            (RuntimeChoice::Reference, Source::Network(network)) => Ok(Engine {
+                name: "reference evaluator",
+                version: None,
+                threads: 1,
+                input: self.input.clone(),
+                how: How::Reference(&network.model.graph),
+            }),
+            (RuntimeChoice::Rust, Source::Network(network)) => {
+                let emitted = emit_crate(network, ui)?;
+                let (_, outputs) = super::open::interface(&network.model.graph)?;
+                self.crate_engine(&emitted, outputs, threads, ui)
+            }
+            (RuntimeChoice::Rust, Source::Crate(emitted, outputs)) => {
+                self.crate_engine(emitted, outputs.clone(), threads, ui)
+            }
+            (RuntimeChoice::Reference | RuntimeChoice::Rust, Source::Onnx(_)) => {
+                Err(self.not_with("a checkpoint, or the crate compiled from it"))
+            }
+            (RuntimeChoice::Onnxruntime | RuntimeChoice::Tract, Source::Crate(..)) => {
+                Err(self.not_with("the ONNX file of the same network"))
+            }
+            (RuntimeChoice::Reference, Source::Crate(..)) => Err(self.not_with("a checkpoint")),
+            (choice, source) => {
+                let name = match choice {
+                    RuntimeChoice::Tract => emoc_runtimes::TRACT,
+                    _ => emoc_runtimes::ONNX_RUNTIME,
+                };
+                let bytes = match source {
+                    Source::Network(network) => Cow::Owned(emit_onnx(network, ui)?),
+                    Source::Onnx(bytes) => Cow::Borrowed(&**bytes),
+                    Source::Crate(..) => return Err(Diagnostic::internal("a crate is no ONNX")),
+                };
+                let runtime = found(runtimes, name)?;
+                Ok(Engine {
+                    name: runtime.name(),
+                    version: Some(runtime.version()),
+                    threads,
+                    input: self.input.clone(),
+                    how: How::Onnx { bytes, runtime },
+                })
+            }
+        }
+    }
+
+    /// Whether that can run it.
+    pub fn takes(&self, choice: RuntimeChoice) -> bool {
+        match (&self.source, choice) {
+            (Source::Network(_), _) => true,
+            (Source::Onnx(_), choice) => {
+                matches!(choice, RuntimeChoice::Onnxruntime | RuntimeChoice::Tract)
+            }
+            (Source::Crate(..), choice) => choice == RuntimeChoice::Rust,
+        }
+    }
+
+    fn not_with(&self, instead: &str) -> Box<Diagnostic> {
+        let kind = self.facts.kind.name();
+        let message = format!("--runtime names what does not run {kind}");
+        Diagnostic::usage(message).help(format!("leave it out, or give {instead}"))
+    }
+
+    fn crate_engine(
+        &self,
+        emitted: &Emitted,
+        outputs: Vec<InputFact>,
+        threads: usize,
+        ui: &Ui,
+    ) -> Result<Engine<'_>> {
+        let path = std::env::var_os("PATH");
+        let cargo = Cargo::find(path.as_deref(), &CHILDREN)
+            .map_err(|missing| agreement::missing_runtime(&missing))?;
+        ui.step("building the crate");
+        let folder = TemporaryFolder::create()?;
+        let program = agreement::build_crate(emitted, &cargo, &folder)?;
+        Ok(Engine {
+            name: NAME,
+            version: None,
+            threads,
+            input: self.input.clone(),
+            how: How::Crate {
+                program,
+                folder,
+                outputs,
+                sessions: AtomicUsize::new(0),
+            },
+        })
+    }
+}
+
+impl Engine<'_> {
+    /// How many pictures one of its sessions takes at once.
+    pub fn take(&self) -> Take {
+        match (&self.how, self.input.shape.first()) {
+            (How::Crate { .. }, _) => Take::UpTo(CRATE_BATCH),
+            (_, batch) => Take::Exactly(batch.copied().unwrap_or(1)),
+        }
+    }
+
+    /// A session.
+    ///
+    /// # Errors
+    /// The runtime refuses the model.
+    pub fn session(&self) -> Result<Box<dyn Session + '_>> {
+        match &self.how {
+            How::Onnx { bytes, runtime } => {
+                let model = OnnxModel::read(bytes)?;
+                let bound = model.bind(std::slice::from_ref(&self.input))?;
+                Ok(runtime.load(&bound, self.threads)?)
+            }
+            How::Crate {
+                program,
+                folder,
+                outputs,
+                sessions,
+            } => {
+                let number = sessions.fetch_add(1, Ordering::Relaxed);
+                let files = folder.path().join(format!("session{number}"));
+                std::fs::create_dir(&files)
+                    .map_err(|error| Diagnostic::io("make a folder", &files, &error))?;
+                let (program, outputs) = (program.clone(), outputs.clone());
+                let input = self.input.clone();
+                let mut session = CrateSession::new(program, &files, input, outputs, &CHILDREN);
+                session.on(self.threads, None);
+                Ok(Box::new(session))
+            }
+            How::Reference(graph) => Ok(Box::new(ReferenceSession(graph))),
+        }
+    }
+
+    /// The runtime with its version.
+    pub fn title(&self) -> String {
+        match &self.version {
+            Some(version) => format!("{} {version}", self.name),
+            None => self.name.to_owned(),
+        }
+    }
+}
+
+fn found<'a>(runtimes: &'a [Found], name: &str) -> Result<&'a dyn Runtime> {
+    let mut named = runtimes.iter().filter(|found| found.name() == name);
+    match named.next() {
+        Some(Found::Ready(runtime)) => Ok(&**runtime),
+        Some(Found::Missing(missing)) => Err(agreement::missing_runtime(missing)),
+        None => Err(Diagnostic::new(
+            Kind::Internal,
+            format!("{name} is not listed"),
+        )),
+    }
+}
+
+/// As `emoc compile` does when nothing is said.
+const PIPELINE: PipelineArgs = PipelineArgs {
+    passes: Passes::All,
+    print_after: None,
+    stop_after: None,
+};
+
+fn emit_onnx(network: &Network, ui: &Ui) -> Result<Vec<u8>> {
+    let graph = pipeline::run(&PIPELINE, network.model.graph.clone().verify()?, ui)?.graph;
+    ui.step("emitting");
+    let options = manifest::onnx_options(&manifest::OnnxOptions::default(), Vec::new());
+    onnx::emit(&graph, &options)
+}
+
+fn emit_crate(network: &Network, ui: &Ui) -> Result<Emitted> {
+    let graph = pipeline::run(&PIPELINE, network.model.graph.clone().verify()?, ui)?.graph;
+    ui.step("emitting");
+    rust_crate::emit(&graph, &rust_crate::Options::default())
+}

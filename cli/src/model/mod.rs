@@ -1,0 +1,156 @@
+//! A model to be used: whatever the user names (a checkpoint, an ONNX file, a bundle, a crate),
+//! opened once. It knows its input, its classes and its preprocessing, so that no flag repeats
+//! what the file says; an [`Engine`] gives the sessions that run it.
+
+mod engine;
+mod open;
+mod predictor;
+mod reference;
+
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum, ValueHint};
+use emoc_ir::{Diagnostic, Result};
+use emoc_preprocess::Transform;
+use emoc_runtimes::InputFact;
+use serde::{Deserialize, Serialize};
+
+pub use engine::{Engine, Take};
+pub use predictor::{Predictor, softmax, top};
+
+use crate::{args::RuntimeArgs, labels::Labels};
+use open::Source;
+
+/// What runs a model.
+#[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "Runtime")]
+pub struct UseArgs {
+    /// What runs the model [default: ONNX Runtime, or tract where it is not found; a crate runs
+    /// itself]
+    #[arg(long, value_enum)]
+    pub runtime: Option<RuntimeChoice>,
+    /// An ONNX Runtime library, or a folder with one, that must be used
+    #[arg(long, value_name = "PATH", value_hint = ValueHint::AnyPath)]
+    pub onnxruntime_lib: Option<PathBuf>,
+}
+
+impl UseArgs {
+    /// What to look for.
+    pub fn wanted(&self) -> RuntimeArgs {
+        RuntimeArgs {
+            onnxruntime_lib: self.onnxruntime_lib.clone(),
+            tensorrt_rtx: false,
+        }
+    }
+
+    /// The runtime that the flags demand.
+    ///
+    /// # Errors
+    /// They demand two.
+    pub fn choice(&self) -> Result<Option<RuntimeChoice>> {
+        match (self.runtime, &self.onnxruntime_lib) {
+            (None, Some(_)) => Ok(Some(RuntimeChoice::Onnxruntime)),
+            (Some(other), Some(_)) if other != RuntimeChoice::Onnxruntime => {
+                let message = "--onnxruntime-lib speaks of another runtime than --runtime";
+                Err(Diagnostic::usage(message).help("leave one of them out"))
+            }
+            (choice, _) => Ok(choice),
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum RuntimeChoice {
+    /// ONNX Runtime
+    Onnxruntime,
+    /// tract, which is built in
+    Tract,
+    /// The emitted Rust crate, built with cargo
+    Rust,
+    /// The reference evaluator: slow and obvious, for checkpoints
+    Reference,
+}
+
+/// A model, opened.
+pub struct Model {
+    pub facts: ModelFacts,
+    /// Names of the classes that the model itself has.
+    pub labels: Option<Vec<String>>,
+    /// Of one run, with one image where the batch is open.
+    input: InputFact,
+    /// The first output: the logits of a classifier.
+    output: String,
+    source: Source,
+}
+
+/// What a model is, for reports, and to tell whether two results are of the same one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ModelFacts {
+    /// For people.
+    pub title: String,
+    pub kind: ModelKind,
+    /// `net`, `ema` or `seeded`; unknown of a foreign file.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub weights: Option<String>,
+    /// Of the weights' content.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub weights_sha256: Option<String>,
+    /// Of the ONNX file.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sha256: Option<String>,
+    /// Height and width.
+    pub input_size: [usize; 2],
+    /// Side of the attention windows.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub window: Option<usize>,
+    /// None for a backbone.
+    pub classes: Option<usize>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ModelKind {
+    Checkpoint,
+    Onnx,
+    Bundle,
+    RustCrate,
+}
+
+impl ModelKind {
+    /// With its article.
+    pub fn name(self) -> &'static str {
+        match self {
+            ModelKind::Checkpoint => "a checkpoint",
+            ModelKind::Onnx => "an ONNX file",
+            ModelKind::Bundle => "a TensorRT bundle",
+            ModelKind::RustCrate => "a Rust crate",
+        }
+    }
+}
+
+impl Model {
+    /// How many classes it tells apart.
+    ///
+    /// # Errors
+    /// It is a backbone.
+    pub fn classes(&self) -> Result<usize> {
+        self.facts.classes.ok_or_else(|| {
+            Diagnostic::input("the network is a backbone: it has no classes to name")
+                .help("give a classifier; `emoc bench` and `emoc check` take backbones")
+        })
+    }
+
+    /// What makes its input of a picture.
+    ///
+    /// # Errors
+    /// Its input is larger than pictures are made.
+    pub fn transform(&self) -> Result<Transform> {
+        let [height, width] = self.facts.input_size.map(|n| u32::try_from(n).unwrap_or(0));
+        Transform::new(height, width).map_err(|error| Diagnostic::input(error.to_string()))
+    }
+
+    /// Names of its classes: its own, or ImageNet's.
+    pub fn labels(&self) -> Labels {
+        Labels::new(self.labels.clone(), self.facts.classes)
+    }
+}
