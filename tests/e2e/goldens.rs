@@ -6,8 +6,8 @@ use emoc_passes::optimise;
 use emoc_tests::{
     assert_agrees,
     cases::{
-        Case, LARGE, TINY, backbone_case, large_case, seeded_case, seeded_names, segmentation_case,
-        tiny_case,
+        Case, LARGE, backbone_case, large_case, seeded_case, seeded_names, segmentation_case,
+        tiny_case, tiny_rows,
     },
     full, max_abs_difference, reference_dir, spread, tolerance,
 };
@@ -83,7 +83,7 @@ pub(crate) fn check(case: Case) {
 
 #[test]
 fn tiny_layouts() {
-    TINY.iter().map(tiny_case).for_each(check);
+    tiny_rows().iter().map(tiny_case).for_each(check);
 }
 
 #[test]

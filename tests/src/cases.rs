@@ -14,7 +14,7 @@ use emoc_ir::{Dim, ops::Attention, reference::Tensor, seeded};
 use emoc_preprocess::{Picture, Transform};
 use serde::Deserialize;
 
-use crate::{Goldens, fixtures};
+use crate::{Goldens, fixtures, reference_dir};
 
 /// One network with one input and its golden outputs.
 pub struct Case {
@@ -143,13 +143,11 @@ pub fn checkpoint_model(path: &Path, choice: Choice, input: &[usize], window: us
 /// A fixture of the tiny networks: file, whose weights, input, window, infix of the golden key.
 pub type TinyRow = (&'static str, Choice, &'static str, usize, &'static str);
 
-/// Every layout of the tiny networks and every kind of input.
-pub const TINY: &[TinyRow] = &[
+/// Every layout of the tiny networks and every kind of input that the fixtures have.
+const TINY: &[TinyRow] = &[
     ("tiny.pth", Choice::Net, "in64", 7, ""),
     ("tiny.pth", Choice::Net, "in96x80", 7, ""),
     ("tiny.pth", Choice::Net, "in160x272", 7, ""),
-    ("tiny.pth", Choice::Net, "in224", 7, ""),
-    ("tiny.pth", Choice::Net, "in199x233", 7, ""),
     ("tiny.pth", Choice::Net, "in33x47", 7, ""),
     ("tiny.pth", Choice::Net, "in160x272", 2, "window2."),
     ("tiny.pth", Choice::Net, "in160x272", 4, "window4."),
@@ -177,9 +175,30 @@ pub const TINY: &[TinyRow] = &[
     ("tiny_emo1.pth", Choice::Net, "in96x80", 7, "emo1."),
 ];
 
-/// The case of a row of [`TINY`].
+/// Inputs that are too large to be committed.
+const TINY_REFERENCE: &[TinyRow] = &[
+    ("tiny.pth", Choice::Net, "in224", 7, ""),
+    ("tiny.pth", Choice::Net, "in199x233", 7, ""),
+];
+
+/// Every row of the tiny networks that there are goldens for.
+pub fn tiny_rows() -> Vec<TinyRow> {
+    let further = match reference_dir("two more inputs and more blocks of the tiny networks") {
+        Some(_) => TINY_REFERENCE,
+        None => &[],
+    };
+    [TINY, further].concat()
+}
+
+/// All goldens of the tiny networks, or those that are committed.
+fn tiny_goldens() -> Goldens {
+    let folder = std::env::var_os("EMOC_REFERENCE_DIR").map(PathBuf::from);
+    Goldens::open(&folder.unwrap_or_else(fixtures).join("tiny_golden.safetensors"))
+}
+
+/// The case of a row of [`tiny_rows`].
 pub fn tiny_case(&(file, choice, input, window, infix): &TinyRow) -> Case {
-    let goldens = Goldens::open(&fixtures().join("tiny_golden.safetensors"));
+    let goldens = tiny_goldens();
     let x = goldens.get(&format!("{input}.input"));
     let build = checkpoint_builder(fixtures().join(file), choice, &x.shape, window);
     let blocks = build(x.shape[0]).graph.block_outputs().into_iter();
@@ -201,7 +220,7 @@ pub fn tiny_case(&(file, choice, input, window, infix): &TinyRow) -> Case {
 
 /// The detection backbone, whose stages are those of the tiny classifier.
 pub fn backbone_case() -> Case {
-    let goldens = Goldens::open(&fixtures().join("tiny_golden.safetensors"));
+    let goldens = tiny_goldens();
     let input = goldens.get("in160x272.input");
     let file = fixtures().join("tiny_mmdet.pth");
     let build = checkpoint_builder(file, Choice::Net, &input.shape, 7);
@@ -222,7 +241,7 @@ pub fn backbone_case() -> Case {
 
 /// The segmentation backbone: LayerNorm and GELU after the depthwise convolutions, window 10.
 pub fn segmentation_case() -> Case {
-    let inputs = Goldens::open(&fixtures().join("tiny_golden.safetensors"));
+    let inputs = tiny_goldens();
     let goldens = Goldens::open(&fixtures().join("tiny_mmseg_golden.safetensors"));
     let input = inputs.get("in160x272.input");
     let file = fixtures().join("tiny_mmseg.pth");
