@@ -186,9 +186,10 @@ fn show(
         threads,
         pictures,
     };
-    match ui.json() {
-        true => json::print(&result, ui)?,
-        false => ui.print_prose(text(&result, engine))?,
+    match (ui.json(), ui.quiet()) {
+        (true, _) => json::print(&result, ui)?,
+        (false, true) => {}
+        (false, false) => ui.print_prose(text(&result, engine))?,
     }
     let faults = result.pictures.iter().filter_map(|row| match &row.seen {
         Seen::Fault { error } => Some(error),
@@ -238,6 +239,10 @@ fn text(result: &RunResult, engine: &Engine) -> String {
     };
     let title = printable(&result.model.title);
     let runtime = engine.title();
+    let infer = match engine.is_program() {
+        true => "start the crate and infer",
+        false => "infer",
+    };
     let threads = match result.threads {
         1 => "1 thread".to_owned(),
         threads => format!("{threads} threads"),
@@ -245,7 +250,7 @@ fn text(result: &RunResult, engine: &Engine) -> String {
     let _ = writeln!(
         text,
         "{title}, {runtime} on {threads}\n{DIM}a picture: {:.1} ms to decode, {:.1} ms to \
-         preprocess, {:.1} ms to infer{DIM:#}",
+         preprocess, {:.1} ms to {infer}{DIM:#}",
         median(|classes| classes.decode_ms),
         median(|classes| classes.preprocess_ms),
         median(|classes| classes.inference_ms),

@@ -193,7 +193,11 @@ pub fn tiny_rows() -> Vec<TinyRow> {
 /// All goldens of the tiny networks, or those that are committed.
 fn tiny_goldens() -> Goldens {
     let folder = std::env::var_os("EMOC_REFERENCE_DIR").map(PathBuf::from);
-    Goldens::open(&folder.unwrap_or_else(fixtures).join("tiny_golden.safetensors"))
+    Goldens::open(
+        &folder
+            .unwrap_or_else(fixtures)
+            .join("tiny_golden.safetensors"),
+    )
 }
 
 /// The case of a row of [`tiny_rows`].

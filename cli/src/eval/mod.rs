@@ -166,8 +166,9 @@ fn classes(models: &[Model]) -> Result<usize> {
 }
 
 fn show(evaluation: &Evaluation, ui: &Ui) -> Result<()> {
-    match ui.json() {
-        true => json::print(evaluation, ui),
-        false => ui.print_prose(text::text(evaluation)),
+    match (ui.json(), ui.quiet()) {
+        (true, _) => json::print(evaluation, ui),
+        (false, true) => Ok(()),
+        (false, false) => ui.print_prose(text::text(evaluation)),
     }
 }

@@ -212,6 +212,11 @@ impl Engine<'_> {
         }
     }
 
+    /// Whether each inference starts a program of its own.
+    pub fn is_program(&self) -> bool {
+        matches!(self.how, How::Crate { .. })
+    }
+
     /// The runtime with its version.
     pub fn title(&self) -> String {
         match &self.version {

@@ -2,8 +2,11 @@
 
 mod agreement;
 mod commands;
+mod digits;
+mod eval;
 mod inspect;
 mod precision;
+mod run;
 mod rust_crate;
 mod tensorrt;
 mod writing;
@@ -33,6 +36,12 @@ fn emoc(folder: &Path, arguments: &str) -> Output {
 
 fn fixture(name: &str) -> String {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures");
+    folder.join(name).display().to_string()
+}
+
+/// A file of the example.
+fn digits(name: &str) -> String {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/digits");
     folder.join(name).display().to_string()
 }
 
