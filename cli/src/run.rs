@@ -3,6 +3,7 @@
 use std::{
     fmt::Write,
     path::{Path, PathBuf},
+    sync::Once,
     time::{Duration, Instant},
 };
 
@@ -161,13 +162,17 @@ fn milliseconds(time: Duration) -> f64 {
     time.as_secs_f64() * 1e3
 }
 
-/// Many viewers turn such a picture; the official loader does not, and so nor does emoc.
+/// Many viewers turn such a picture; the official loader does not, and so nor does emoc. Said
+/// once: a folder may be full of them.
 pub fn say_orientation(path: &Path, picture: &Decoded, ui: &Ui) {
+    static SAID: Once = Once::new();
     if picture.orientation.is_some() {
-        let path = path.display();
-        ui.detail(format_args!(
-            "{path}: its EXIF orientation is ignored, as the official loader does"
-        ));
+        SAID.call_once(|| {
+            let path = path.display();
+            ui.detail(format_args!(
+                "EXIF orientations are ignored, as the official loader does: of {path} for one"
+            ));
+        });
     }
 }
 
