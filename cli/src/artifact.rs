@@ -42,14 +42,19 @@ impl OnnxFile {
         if metadata.len() > i32::MAX as u64 {
             return Err(Diagnostic::input("an ONNX file has at most 2 GiB").file(path));
         }
-        let bytes = fs::read(path).map_err(io)?;
-        let at = |error: Box<Diagnostic>| error.file(path);
-        let description = onnx::describe(&bytes).map_err(at)?;
+        Self::parse(fs::read(path).map_err(io)?).map_err(|error| error.file(path))
+    }
+
+    /// The same for bytes that are no file yet.
+    ///
+    /// # Errors
+    /// They are no ONNX file, or its metadata describes no network.
+    pub fn parse(bytes: Vec<u8>) -> Result<Self> {
+        let description = onnx::describe(&bytes)?;
         let record = description.get(key::NETWORK).map(|text| {
             serde_json::from_str::<NetworkRecord>(text).map_err(|error| {
                 Diagnostic::input(format!("the metadata describes no network: {error}"))
                     .at(format!("metadata `{}`", key::NETWORK))
-                    .file(path)
             })
         });
         let seeded = description.get(key::WEIGHTS) == Some("seeded");

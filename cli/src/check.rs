@@ -4,19 +4,19 @@ use std::fmt::Write;
 
 use emoc_backends::{onnx, rust_crate::Emitted};
 use emoc_ir::{Diagnostic, Kind, Result};
-use emoc_runtimes::Tolerance;
+use emoc_runtimes::{Found, Tolerance};
 use serde::Serialize;
 
 use crate::{
     agreement::{self, BlockTable, Reference, References, Row, engine_row},
-    args::{CheckArgs, ModelArgs},
+    agreement_table,
+    args::{CheckArgs, ModelArgs, Precision},
     artifact::{BundleFolder, CrateFolder, OnnxFile, Origin},
     json,
     manifest::{self, OnnxOptions, key},
     network::{self, Need, Network},
     pipeline, precision,
     record::NetworkRecord,
-    report,
     ui::Ui,
 };
 
@@ -26,11 +26,100 @@ struct CheckResult<'a> {
     network: NetworkRecord,
     weights: &'a network::Weights,
     checks: &'a [Row],
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    blocks: Vec<BlockTable>,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    blocks: &'a [BlockTable],
+}
+
+/// An artifact that was run, and what it was compared with.
+pub struct Checked {
+    pub artifact: Artifact,
+    pub network: Network,
+    pub rows: Vec<Row>,
+    /// Empty without `--per-block`.
+    pub blocks: Vec<BlockTable>,
+}
+
+/// Every kind of artifact.
+pub enum Artifact {
+    /// An ONNX file, and what it computes in.
+    Onnx(OnnxFile, Precision),
+    Crate(CrateFolder),
+    Bundle(BundleFolder),
 }
 
 pub fn run(args: &CheckArgs, ui: &Ui) -> Result<()> {
+    let is_crate = args.artifact.is_dir() && !BundleFolder::is_one(&args.artifact);
+    if args.per_block && is_crate {
+        let message = "a crate has no outputs at the ends of its blocks";
+        return Err(Diagnostic::usage(message)
+            .file(&args.artifact)
+            .help("leave --per-block out, or check the ONNX file of the same network"));
+    }
+    let checked = examine(args, ui)?;
+    let result = CheckResult {
+        network: NetworkRecord::of(&checked.network.model),
+        weights: &checked.network.weights,
+        checks: &checked.rows,
+        blocks: &checked.blocks,
+    };
+    match (ui.json(), ui.quiet()) {
+        (true, _) => json::print(&result, ui)?,
+        (false, true) => {}
+        (false, false) => ui.print_prose(checked.blocks_text() + &checked.text())?,
+    }
+    agreement::demand(&checked.rows, "").map_err(|error| error.file(&args.artifact))?;
+    match is_crate && !checked.rows.iter().any(Row::is_good) {
+        true => {
+            let message = "the crate was not checked: there is no cargo to build it";
+            Err(Diagnostic::new(Kind::RuntimeMissing, message).file(&args.artifact))
+        }
+        false => Ok(()),
+    }
+}
+
+impl Checked {
+    /// What every runtime answered.
+    pub fn text(&self) -> String {
+        match &self.artifact {
+            Artifact::Bundle(_) => agreement_table::bundle(&self.rows),
+            Artifact::Onnx(_, precision) => {
+                agreement_table::agreement(&self.rows, precision::tolerance(*precision))
+            }
+            Artifact::Crate(_) => agreement_table::agreement(&self.rows, Tolerance::FLOAT32),
+        }
+    }
+
+    /// Differences at the ends of blocks, where they were asked for.
+    fn blocks_text(&self) -> String {
+        let mut text = String::new();
+        for precision in [Precision::F32, Precision::F16] {
+            let of_model = match &self.artifact {
+                Artifact::Bundle(_) => Some(precision),
+                Artifact::Onnx(_, found) if *found == precision => None,
+                Artifact::Onnx(..) | Artifact::Crate(_) => continue,
+            };
+            let tables = self.blocks.iter().filter(|table| table.model == of_model);
+            let tables: Vec<_> = tables.collect();
+            if tables.is_empty() {
+                continue;
+            }
+            if of_model.is_some() {
+                let _ = writeln!(text, "{}", precision.name());
+            }
+            let table = agreement_table::blocks(&tables, precision::tolerance(precision));
+            let _ = writeln!(text, "{table}");
+        }
+        text
+    }
+}
+
+/// Runs an artifact in everything that can run it. A crate has no outputs at the ends of its
+/// blocks.
+///
+/// # Errors
+/// Everything that is wrong with the artifact, the flags or the checkpoint; a disagreement is in
+/// the rows.
+pub fn examine(args: &CheckArgs, ui: &Ui) -> Result<Checked> {
     args.model.refuse_range()?;
     let is_bundle = BundleFolder::is_one(&args.artifact);
     if args.runtime.tensorrt_rtx && !is_bundle {
@@ -46,7 +135,7 @@ pub fn run(args: &CheckArgs, ui: &Ui) -> Result<()> {
 }
 
 /// Every model of a bundle in every runtime, and in TensorRT's own parser.
-fn bundle(args: &CheckArgs, ui: &Ui) -> Result<()> {
+fn bundle(args: &CheckArgs, ui: &Ui) -> Result<Checked> {
     let runtimes = agreement::runtimes(&args.runtime)?;
     let builder = agreement::tensorrt_rtx(args.runtime.tensorrt_rtx)?;
     ui.step("reading the bundle");
@@ -61,7 +150,7 @@ fn bundle(args: &CheckArgs, ui: &Ui) -> Result<()> {
     say_weights(first.origin.as_ref(), &network, ui);
     let faithful = &network.model.graph;
     let reference = Reference::evaluate(faithful, folder.images(), Tolerance::FLOAT32, ui)?;
-    let (mut rows, mut blocks, mut text) = (Vec::new(), Vec::new(), String::new());
+    let (mut rows, mut blocks) = (Vec::new(), Vec::new());
     for (precision, artifact) in &folder.models {
         let tolerance = precision::tolerance(*precision);
         let reference = reference.held_to(tolerance);
@@ -76,115 +165,92 @@ fn bundle(args: &CheckArgs, ui: &Ui) -> Result<()> {
             for table in &mut tables {
                 table.model = Some(*precision);
             }
-            let table = report::blocks(&tables, tolerance);
-            let _ = writeln!(text, "{}\n{table}", precision.name());
             blocks.extend(tables);
         }
     }
-    text.push_str(&report::bundle(&rows));
-    let result = CheckResult {
-        network: NetworkRecord::of(&network.model),
-        weights: &network.weights,
-        checks: &rows,
+    Ok(Checked {
+        artifact: Artifact::Bundle(folder),
+        network,
+        rows,
         blocks,
-    };
-    show(args, &result, text, ui)
+    })
 }
 
-fn onnx_file(args: &CheckArgs, ui: &Ui) -> Result<()> {
+fn onnx_file(args: &CheckArgs, ui: &Ui) -> Result<Checked> {
     let runtimes = agreement::runtimes(&args.runtime)?;
     ui.step("reading the artifact");
     let artifact = OnnxFile::open(&args.artifact)?;
-    if artifact.origin.is_none() {
-        ui.warn("the artifact has no metadata of emoc: the flags must say which network it is");
+    match artifact.origin {
+        None if args.per_block => return Err(no_metadata(args)),
+        None => {
+            ui.warn("the artifact has no metadata of emoc: the flags must say which network it is");
+        }
+        Some(_) => {}
     }
     let origin = artifact.origin.as_ref();
     let network = load(args, &args.model, origin, ui)?;
     say_weights(origin, &network, ui);
+    examine_onnx(args, artifact, network, &runtimes, ui)
+}
 
+/// Runs an ONNX file of this network.
+///
+/// # Errors
+/// Those of [`examine`].
+pub fn examine_onnx(
+    args: &CheckArgs,
+    artifact: OnnxFile,
+    network: Network,
+    runtimes: &[Found],
+    ui: &Ui,
+) -> Result<Checked> {
     let faithful = &network.model.graph;
     let precision = precision::of(&artifact.description).map_err(|e| e.file(&args.artifact))?;
     let tolerance = precision::tolerance(precision);
     let reference = Reference::evaluate(faithful, agreement::DYNAMIC_BATCH, tolerance, ui)?;
     let instrumented = || instrument(args, &artifact, &network);
     let bytes = &artifact.bytes;
-    let rows = agreement::judge(bytes, faithful, &reference, &runtimes, &instrumented, ui)?;
+    let rows = agreement::judge(bytes, faithful, &reference, runtimes, &instrumented, ui)?;
     let blocks = match args.per_block {
-        true => agreement::per_block(&instrumented()?, faithful, &reference, &runtimes, ui)?,
+        true => agreement::per_block(&instrumented()?, faithful, &reference, runtimes, ui)?,
         false => Vec::new(),
     };
-    finish(args, &network, &rows, blocks, tolerance, ui)
+    Ok(Checked {
+        artifact: Artifact::Onnx(artifact, precision),
+        network,
+        rows,
+        blocks,
+    })
 }
 
-fn crate_folder(args: &CheckArgs, ui: &Ui) -> Result<()> {
-    if args.per_block {
-        let message = "a crate has no outputs at the ends of its blocks";
-        return Err(Diagnostic::usage(message)
-            .file(&args.artifact)
-            .help("leave --per-block out, or check the ONNX file of the same network"));
-    }
+fn crate_folder(args: &CheckArgs, ui: &Ui) -> Result<Checked> {
     let runtimes = agreement::runtimes(&args.runtime)?;
     ui.step("reading the crate");
-    let folder = CrateFolder::open(&args.artifact)?;
+    let mut folder = CrateFolder::open(&args.artifact)?;
     for file in &folder.changed {
         ui.warn(format_args!("{file} was changed since emoc wrote it"));
     }
     let network = load(args, &args.model, Some(&folder.origin), ui)?;
     say_weights(Some(&folder.origin), &network, ui);
-    let CrateFolder {
-        manifest, files, ..
-    } = folder;
-    let passes = pipeline::from_spelling(manifest.passes());
+    let passes = pipeline::from_spelling(folder.manifest.passes());
     let faithful = &network.model.graph;
     let optimised = pipeline::run(&passes, faithful.clone().verify()?, &Ui::silent())?.graph;
-    let options = &manifest.options;
+    let options = &folder.manifest.options;
     let references = References::evaluate(faithful, &optimised, options.weights_dtype, ui)?;
     let emitted = Emitted {
         name: options.crate_name.clone(),
-        files,
+        files: std::mem::take(&mut folder.files),
         arena_bytes: options.arena_bytes,
         weight_bytes: options.weight_bytes,
     };
     let rows = agreement::judge_crate(&emitted, &references, &optimised, &runtimes, ui)?;
-    finish(args, &network, &rows, Vec::new(), Tolerance::FLOAT32, ui)?;
-    match rows.iter().any(Row::is_good) {
-        true => Ok(()),
-        false => {
-            let message = "the crate was not checked: there is no cargo to build it";
-            Err(Diagnostic::new(Kind::RuntimeMissing, message).file(&args.artifact))
-        }
-    }
-}
-
-fn finish(
-    args: &CheckArgs,
-    network: &Network,
-    rows: &[Row],
-    blocks: Vec<BlockTable>,
-    tolerance: Tolerance,
-    ui: &Ui,
-) -> Result<()> {
-    let mut text = report::agreement(rows, tolerance);
-    if !blocks.is_empty() {
-        text = format!("{}\n{text}", report::blocks(&blocks, tolerance));
-    }
-    let result = CheckResult {
-        network: NetworkRecord::of(&network.model),
-        weights: &network.weights,
-        checks: rows,
-        blocks,
-    };
-    show(args, &result, text, ui)
-}
-
-/// Prints the result, and fails if a runtime did not agree.
-fn show(args: &CheckArgs, result: &CheckResult, text: String, ui: &Ui) -> Result<()> {
-    match (ui.json(), ui.quiet()) {
-        (true, _) => json::print(result, ui)?,
-        (false, true) => {}
-        (false, false) => ui.print_prose(text)?,
-    }
-    agreement::demand(result.checks, "").map_err(|error| error.file(&args.artifact))
+    folder.files = emitted.files;
+    Ok(Checked {
+        artifact: Artifact::Crate(folder),
+        network,
+        rows,
+        blocks: Vec::new(),
+    })
 }
 
 /// The network to compare with: what no flag says is taken from the artifact.
@@ -206,12 +272,16 @@ fn say_weights(origin: Option<&Origin>, network: &Network, ui: &Ui) {
     }
 }
 
+fn no_metadata(args: &CheckArgs) -> Box<Diagnostic> {
+    let message = "the artifact has no metadata of emoc, so its blocks cannot be found";
+    Diagnostic::input(message).file(&args.artifact)
+}
+
 /// The artifact with the ends of blocks as outputs: emitted again as it was compiled, whatever
 /// the flags say now, and given the artifact's own weights.
 fn instrument(args: &CheckArgs, artifact: &OnnxFile, network: &Network) -> Result<Vec<u8>> {
     let Some(origin) = &artifact.origin else {
-        let message = "the artifact has no metadata of emoc, so its blocks cannot be found";
-        return Err(Diagnostic::input(message).file(&args.artifact));
+        return Err(no_metadata(args));
     };
     let compiled;
     let model = match origin.network.geometry() == network.model.geometry {

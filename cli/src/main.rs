@@ -11,6 +11,7 @@ mod inspect;
 mod run;
 
 mod agreement;
+mod agreement_table;
 mod artifact;
 mod labels;
 mod manifest;
@@ -23,7 +24,7 @@ mod record;
 
 mod json;
 mod prose;
-mod report;
+
 mod table;
 
 use std::process::ExitCode;

@@ -170,23 +170,23 @@ pub struct RuntimeRecord {
 /// How a picture becomes the network's input.
 #[derive(Debug, Clone, Serialize)]
 pub struct Preprocessing {
-    color: &'static str,
+    pub color: &'static str,
     /// None for a backbone: detection and segmentation have rules of their own.
     #[serde(skip_serializing_if = "Option::is_none")]
-    resize: Option<Resize>,
-    scale: &'static str,
-    mean: [f64; 3],
-    std: [f64; 3],
-    layout: &'static str,
+    pub resize: Option<Resize>,
+    pub scale: &'static str,
+    pub mean: [f64; 3],
+    pub std: [f64; 3],
+    pub layout: &'static str,
 }
 
 #[derive(Debug, Clone, Serialize)]
-struct Resize {
+pub struct Resize {
     /// The picture is scaled, keeping its ratio, until it just covers this height and width.
-    cover: [usize; 2],
-    filter: &'static str,
+    pub cover: [usize; 2],
+    pub filter: &'static str,
     /// Then this height and width are cut out of its centre.
-    center_crop: [usize; 2],
+    pub center_crop: [usize; 2],
 }
 
 impl Preprocessing {

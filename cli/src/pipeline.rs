@@ -13,6 +13,8 @@ use crate::{
 pub struct Optimised {
     pub graph: Verified,
     pub passes: Vec<PassRecord>,
+    /// Nodes before the first pass, and after each.
+    pub nodes: Vec<usize>,
     /// The graph after the pass that was asked for.
     pub printed: Option<String>,
 }
@@ -47,17 +49,18 @@ pub fn check(args: &PipelineArgs) -> Result<()> {
 /// Those of [`optimise`].
 pub fn run(args: &PipelineArgs, graph: Verified, ui: &Ui) -> Result<Optimised> {
     let mut passes = Vec::new();
+    let mut sizes = vec![graph.len()];
     if args.passes == Passes::None {
         let printed = None;
         return Ok(Optimised {
             graph,
             passes,
+            nodes: sizes,
             printed,
         });
     }
     ui.step("running the passes");
     let mut printed = None;
-    let before = graph.len();
     let graph = optimise(
         graph,
         args.stop_after.as_deref(),
@@ -72,15 +75,18 @@ pub fn run(args: &PipelineArgs, graph: Verified, ui: &Ui) -> Result<Optimised> {
             }
             let name = pass.name;
             passes.push(PassRecord { name, fired });
+            sizes.push(nodes);
         },
     )?;
     ui.detail(format_args!(
-        "{before} nodes before the passes, {} after",
+        "{} nodes before the passes, {} after",
+        sizes[0],
         graph.len()
     ));
     Ok(Optimised {
         graph,
         passes,
+        nodes: sizes,
         printed,
     })
 }

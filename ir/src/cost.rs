@@ -33,7 +33,8 @@ impl Cost {
 /// Costs of a graph for one batch size.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct CostTable {
-    /// One row per first element of the module path (`stage0` to `stage4`, `norm`, `head`).
+    /// One row per part in the order of computation: per first element of the module path
+    /// (`stage0` to `stage4`, `norm`, `head`) unless asked otherwise.
     pub stages: Vec<(String, Cost)>,
     /// Their sum.
     pub total: Cost,
@@ -45,6 +46,14 @@ impl Graph {
     /// # Errors
     /// Only for a graph that is not well-formed.
     pub fn cost(&self, batch: usize) -> Result<CostTable> {
+        self.cost_by(batch, |name| name.split('.').next().unwrap_or_default())
+    }
+
+    /// The same for other parts of the graph: `part` says from a node's name to which it belongs.
+    ///
+    /// # Errors
+    /// Those of [`Graph::cost`].
+    pub fn cost_by(&self, batch: usize, part: impl Fn(&str) -> &str) -> Result<CostTable> {
         let mut table = CostTable {
             stages: Vec::new(),
             total: Cost::default(),
@@ -73,10 +82,10 @@ impl Graph {
                 }
             }
             table.total.add(&cost);
-            let stage = node.name.split('.').next().unwrap_or_default();
-            match table.stages.iter_mut().find(|(name, _)| name == stage) {
+            let part = part(&node.name);
+            match table.stages.iter_mut().find(|(name, _)| name == part) {
                 Some((_, row)) => row.add(&cost),
-                None => table.stages.push((stage.to_string(), cost)),
+                None => table.stages.push((part.to_string(), cost)),
             }
         }
         Ok(table)

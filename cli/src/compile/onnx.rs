@@ -14,6 +14,7 @@ use super::{
 };
 use crate::{
     agreement::{self, FAITHFUL, Reference},
+    agreement_table,
     args::{CompileArgs, Precision},
     json,
     manifest::{self, Content, FileRecord, Manifest, Options},
@@ -21,7 +22,6 @@ use crate::{
     output::Outputs,
     pipeline::Optimised,
     precision::{self, PrecisionRecord},
-    report,
     table::bytes,
     ui::{BOLD, GOOD, Ui, printable},
 };
@@ -161,7 +161,7 @@ impl Compiled<'_> {
     fn text(&self, paths: Option<[String; 2]>) -> Result<String> {
         let mut text = String::new();
         if !self.model.rows.is_empty() {
-            text = report::agreement(&self.model.rows, self.model.emission.tolerance());
+            text = agreement_table::agreement(&self.model.rows, self.model.emission.tolerance());
         }
         if let Some(precision) = self.model.emission.precision() {
             text.push_str(&precision.text());

@@ -10,13 +10,13 @@ use serde::Serialize;
 use super::{CompileResult, Prepared, provenance, remarks};
 use crate::{
     agreement::{self, FAITHFUL, ROUNDED, References, Row},
+    agreement_table,
     args::{CompileArgs, WeightsDtype},
     json,
     manifest::{Content, CrateOptions, FileRecord, Manifest, Options},
     network::Network,
     output::{Folder, MANIFEST},
     pipeline::Optimised,
-    report,
     table::bytes,
     ui::{BOLD, GOOD, Ui, printable},
 };
@@ -177,7 +177,7 @@ impl Compiled<'_> {
     fn text(&self, paths: Option<[String; 2]>) -> String {
         let mut text = String::new();
         if !self.rows.is_empty() {
-            text = report::agreement(self.rows, Tolerance::FLOAT32);
+            text = agreement_table::agreement(self.rows, Tolerance::FLOAT32);
         }
         let Some([folder, _]) = paths else {
             return text;

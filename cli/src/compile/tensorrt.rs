@@ -14,6 +14,7 @@ use super::{
 };
 use crate::{
     agreement::{self, Reference, Row, engine_row},
+    agreement_table,
     args::{BatchArg, CompileArgs, Precision, PrecisionArgs, Target},
     json,
     manifest::{FileRecord, Preprocessing},
@@ -22,7 +23,6 @@ use crate::{
     pipeline::Optimised,
     precision::{self, PrecisionRecord},
     record::NetworkRecord,
-    report,
     table::bytes,
     ui::{BOLD, GOOD, Ui, printable},
 };
@@ -296,7 +296,7 @@ impl Compiled<'_> {
     }
 
     fn text(&self, paths: Option<[String; 2]>) -> String {
-        let mut text = report::bundle(self.rows);
+        let mut text = agreement_table::bundle(self.rows);
         text.extend(self.precision().map(PrecisionRecord::text));
         let Some([folder, _]) = paths else {
             return text;

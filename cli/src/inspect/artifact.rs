@@ -102,7 +102,7 @@ const SHOWN: [&str; 6] = [
     "input_size",
     "window",
     "classes",
-    "labels",
+    key::LABELS,
 ];
 
 fn text(path: &Path, inspection: &ArtifactInspection) -> String {

@@ -1,6 +1,6 @@
 //! Costs of a network by stage, beside the published ones.
 
-use emoc_frontend::emo2::Model;
+use emoc_frontend::emo2::{Model, VARIANTS, Variant};
 use emoc_ir::{Cost, CostTable};
 use serde::Serialize;
 
@@ -11,9 +11,9 @@ use crate::{
 
 #[derive(Serialize)]
 pub struct StageRow {
-    stage: String,
+    pub stage: String,
     #[serde(flatten)]
-    cost: Cost,
+    pub cost: Cost,
 }
 
 pub fn stage_rows(cost: &CostTable) -> Vec<StageRow> {
@@ -38,6 +38,21 @@ pub fn published(model: &Model) -> Vec<Published> {
     let Some(variant) = model.architecture.variant else {
         return Vec::new();
     };
+    let all = published_of(variant);
+    let same_size = |row: &&Published| [row.input_size; 2] == model.geometry.input_size;
+    match all.iter().find(same_size) {
+        Some(row) => vec![row.clone()],
+        None => all,
+    }
+}
+
+/// The published figures of all variants that have any.
+pub fn published_table() -> Vec<(&'static Variant, Vec<Published>)> {
+    let rows = VARIANTS.iter().map(|row| (row, published_of(row)));
+    rows.filter(|(_, figures)| !figures.is_empty()).collect()
+}
+
+fn published_of(variant: &Variant) -> Vec<Published> {
     let at_224 = variant.published_mmacs.map(|mmacs| Published {
         input_size: 224,
         window: 7,
@@ -49,15 +64,10 @@ pub fn published(model: &Model) -> Vec<Published> {
         window: 8,
         mmacs: 5627,
     });
-    let all: Vec<_> = at_224.into_iter().chain(at_512).collect();
-    let same_size = |row: &&Published| [row.input_size; 2] == model.geometry.input_size;
-    match all.iter().find(same_size) {
-        Some(row) => vec![row.clone()],
-        None => all,
-    }
+    at_224.into_iter().chain(at_512).collect()
 }
 
-fn millions(macs: u64) -> String {
+pub fn millions(macs: u64) -> String {
     format!("{:.1}M", macs as f64 / 1e6)
 }
 

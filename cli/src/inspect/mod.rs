@@ -1,7 +1,7 @@
 //! `emoc inspect`: what is in a checkpoint or an artifact.
 
 mod artifact;
-mod cost;
+pub mod cost;
 mod crate_folder;
 mod tensors;
 

@@ -198,7 +198,7 @@ fn rounding(row: &Row) -> Vec<String> {
 
 /// Differences at the ends of blocks: in float32 each with a verdict, in float16, where outputs
 /// alone are judged, each in units of the block's spread.
-pub fn blocks(tables: &[BlockTable], tolerance: Tolerance) -> String {
+pub fn blocks(tables: &[&BlockTable], tolerance: Tolerance) -> String {
     let judged = tolerance == Tolerance::FLOAT32;
     let mut columns = vec![("block", Side::Left), ("spread", Side::Right)];
     for table in tables {
