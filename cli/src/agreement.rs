@@ -254,7 +254,7 @@ impl Row {
     }
 
     /// The runtime, and the model if there are several.
-    fn name(&self) -> String {
+    pub fn name(&self) -> String {
         match self.model {
             Some(model) => format!("{} ({})", self.runtime, model.name()),
             None => self.runtime.to_owned(),
@@ -471,7 +471,8 @@ pub fn demand(rows: &[Row], consequence: &str) -> Result<()> {
     Err(error)
 }
 
-fn reasons(row: &Row) -> Vec<String> {
+/// What is wrong with a row.
+pub fn reasons(row: &Row) -> Vec<String> {
     let mut lines = Vec::new();
     for comparison in &row.outputs {
         if let emoc_runtimes::Verdict::Disagrees(why) = &comparison.verdict {

@@ -42,12 +42,15 @@ pub fn agreement(rows: &[Row], tolerance: Tolerance) -> String {
     for row in rows {
         if row.outputs.is_empty() {
             let mut cells: [Cell; 8] = Default::default();
-            [cells[0], cells[7]] = [name(row), verdict(row.verdict)];
+            [cells[0], cells[7]] = [title(row).into(), verdict(row.verdict)];
             add(cells);
         }
         for (index, comparison) in row.outputs.iter().enumerate() {
             let first = index == 0;
-            let name = if first { name(row) } else { Cell::default() };
+            let name = match first {
+                true => title(row).into(),
+                false => Cell::default(),
+            };
             let [output, max_abs, max_rel, cosine, top5] = numbers(comparison);
             let time = row.inference_ms.filter(|_| first);
             let time = time.map_or(String::new(), |ms| format!("{ms:.1} ms"));
@@ -84,17 +87,17 @@ pub fn bundle(rows: &[Row]) -> String {
     text
 }
 
-fn name(row: &Row) -> Cell {
+/// The runtime with what its numbers depend on.
+pub fn title(row: &Row) -> String {
     let runtime = row.runtime;
     // A crate's time depends on its instruction set, and not on the version of cargo.
-    let name = match (&row.isa, &row.version, row.ran) {
+    match (&row.isa, &row.version, row.ran) {
         (Some(isa), ..) => format!("{runtime}, {isa}"),
         (None, Some(version), Ran::Artifact) => format!("{runtime} {version}"),
         (None, Some(version), Ran::OnnxInstead) => format!("{runtime} {version} (ONNX)"),
         (None, None, Ran::Artifact) => runtime.to_owned(),
         (None, None, Ran::OnnxInstead) => format!("{runtime} (ONNX)"),
-    };
-    name.into()
+    }
 }
 
 /// Output, largest difference, relative difference, cosine, top-5.
@@ -105,41 +108,56 @@ fn numbers(comparison: &Comparison) -> [Cell; 5] {
     };
     [
         comparison.output.clone().into(),
-        difference(comparison.max_abs),
-        difference(comparison.max_rel),
-        cosine(comparison.cosine),
+        difference(comparison.max_abs).into(),
+        difference(comparison.max_rel).into(),
+        cosine(comparison.cosine).into(),
         top5.into(),
     ]
 }
 
-fn difference(number: f64) -> Cell {
+pub fn difference(number: f64) -> String {
     match number {
         _ if !number.is_finite() => "-".into(),
-        0.01.. => format!("{number:.2}").into(),
-        _ => format!("{number:.1e}").into(),
+        0.01.. => format!("{number:.2}"),
+        _ => format!("{number:.1e}"),
     }
 }
 
 /// Cosines are near 1; what they lack tells more.
-fn cosine(cosine: f64) -> Cell {
+pub fn cosine(cosine: f64) -> String {
     match cosine.is_finite() {
-        true => format!("{cosine:.7}").into(),
+        true => format!("{cosine:.7}"),
         false => "-".into(),
     }
 }
 
 fn verdict(verdict: Verdict) -> Cell {
-    let (text, style): (_, Style) = match verdict {
-        Verdict::Agrees => ("agrees", GOOD),
-        Verdict::Disagrees => ("DISAGREES", ERROR),
-        Verdict::Builds => ("builds", GOOD),
-        Verdict::Fails => ("FAILS", ERROR),
-        Verdict::NotFound => ("not found", WARNING),
+    let style: Style = match verdict {
+        Verdict::Agrees | Verdict::Builds => GOOD,
+        Verdict::Disagrees | Verdict::Fails => ERROR,
+        Verdict::NotFound => WARNING,
     };
-    Cell::styled(text, style)
+    Cell::styled(verdict_word(verdict), style)
+}
+
+pub fn verdict_word(verdict: Verdict) -> &'static str {
+    match verdict {
+        Verdict::Agrees => "agrees",
+        Verdict::Disagrees => "DISAGREES",
+        Verdict::Builds => "builds",
+        Verdict::Fails => "FAILS",
+        Verdict::NotFound => "not found",
+    }
 }
 
 fn footer(rows: &[Row], tolerance: Tolerance) -> String {
+    let lines = remarks(rows, tolerance).into_iter().chain(engines(rows));
+    let dim = |line: String| format!("{DIM}{line}{DIM:#}\n");
+    lines.map(dim).collect()
+}
+
+/// What is to be known about a table of rows.
+pub fn remarks(rows: &[Row], tolerance: Tolerance) -> Vec<String> {
     let mut lines = Vec::new();
     let compared = rows.iter().flat_map(|row| &row.outputs);
     // The same reference for all runtimes, and the loosest output stands for the others.
@@ -149,10 +167,7 @@ fn footer(rows: &[Row], tolerance: Tolerance) -> String {
             "tolerance {limit:.1e} = {tolerance}, spread {spread:.2}; times on one thread"
         ));
     }
-    for row in rows {
-        lines.extend(rounding(row));
-        lines.extend(row.engine.as_ref().map(|engine| built(row.runtime, engine)));
-    }
+    lines.extend(rows.iter().flat_map(rounding));
     if rows.iter().any(|row| row.ran == Ran::OnnxInstead) {
         lines.push("(ONNX): emoc's ONNX file of the same graph, for comparison".into());
     }
@@ -163,8 +178,13 @@ fn footer(rows: &[Row], tolerance: Tolerance) -> String {
         ));
         lines.extend(missing.refused.iter().map(|why| format!("  {why}")));
     }
-    let dim = |line: String| format!("{DIM}{line}{DIM:#}\n");
-    lines.into_iter().map(dim).collect()
+    lines
+}
+
+/// The engines that were built, and how long that took.
+pub fn engines(rows: &[Row]) -> Vec<String> {
+    let engine = |row: &Row| Some(built(row.runtime, row.engine.as_ref()?));
+    rows.iter().filter_map(engine).collect()
 }
 
 /// What was built, for which GPUs.
@@ -217,9 +237,9 @@ pub fn blocks(tables: &[&BlockTable], tolerance: Tolerance) -> String {
             let Some(block) = table.blocks.get(index) else {
                 continue;
             };
-            cells.push(difference(block.max_abs));
+            cells.push(difference(block.max_abs).into());
             cells.push(match (judged, block.agrees()) {
-                (false, _) => difference(block.max_rel),
+                (false, _) => difference(block.max_rel).into(),
                 (true, true) => verdict(Verdict::Agrees),
                 (true, false) => verdict(Verdict::Disagrees),
             });

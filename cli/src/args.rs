@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     eval::{self, EvalArgs},
+    report,
     run::{self, RunArgs},
 };
 
@@ -123,6 +124,9 @@ pub enum Command {
     /// Evaluate a model on a folder of pictures: top-1, top-5, per class
     #[command(after_help = format!("{}\n\n{EXIT_CODES}", eval::EXAMPLES))]
     Eval(EvalArgs),
+    /// Write everything about a model on one HTML page
+    #[command(after_help = format!("{}\n{EXIT_CODES}", report::EXAMPLES))]
+    Report(report::ReportArgs),
     /// Print shell completions
     #[command(after_help = COMPLETIONS_EXAMPLES)]
     Completions {

@@ -8,6 +8,7 @@ mod check;
 mod compile;
 mod eval;
 mod inspect;
+mod report;
 mod run;
 
 mod agreement;
@@ -24,7 +25,6 @@ mod record;
 
 mod json;
 mod prose;
-
 mod table;
 
 use std::process::ExitCode;
@@ -58,6 +58,7 @@ fn run(command: Command, ui: &Ui) -> emoc_ir::Result<()> {
         Command::Inspect(args) => inspect::run(&args, ui),
         Command::Run(args) => run::run(&args, ui),
         Command::Eval(args) => eval::run(&args, ui),
+        Command::Report(args) => report::run(&args, ui),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "emoc", &mut script);

@@ -3,10 +3,11 @@
 //! Everything that can be refused is refused before the work ([`Outputs::prepare`]). The bytes go
 //! to temporary files in the target's folder, are synced, read back and renamed
 //! ([`Outputs::write`]). A signal removes the temporary files; a power cut or SIGKILL leaves at
-//! most files named `.emoc-*.tmp`, which the next run mentions. An artifact that is a folder is
-//! written in the same way ([`Folder`]).
+//! most files named `.emoc-*.tmp`, which the next run mentions. An artifact that is a folder
+//! ([`Folder`]) and a report ([`Page`]) are written in the same way.
 
 mod folder;
+mod page;
 mod temporary;
 
 use std::{
@@ -22,6 +23,7 @@ use std::{
 };
 
 pub use folder::{Folder, MANIFEST};
+pub use page::Page;
 pub use temporary::TemporaryFolder;
 
 use emoc_ir::{Diagnostic, Kind, Result};
@@ -121,10 +123,7 @@ impl Outputs {
                 .file(artifact)
                 .help("for example --output model.onnx"));
         }
-        let folder = match artifact.parent() {
-            Some(folder) if folder != Path::new("") => folder.to_owned(),
-            _ => PathBuf::from("."),
-        };
+        let folder = folder_of(artifact);
         for path in [artifact, &manifest] {
             refuse_input(path, input)?;
             refuse_special(path)?;
@@ -176,6 +175,14 @@ impl Outputs {
         drop(staged);
         let synced = locked.and_then(|folder| folder.sync_all());
         synced.map_err(|error| Diagnostic::io("write", &self.artifact, &error))
+    }
+}
+
+/// The folder that a file is in.
+fn folder_of(path: &Path) -> PathBuf {
+    match path.parent() {
+        Some(folder) if folder != Path::new("") => folder.to_owned(),
+        _ => PathBuf::from("."),
     }
 }
 
@@ -272,7 +279,7 @@ fn refuse_special(path: &Path) -> Result<()> {
             let message = format!("the output path is {what}");
             Err(Diagnostic::new(Kind::FileSystem, message)
                 .file(path)
-                .help("give the path of a file: --output model.onnx"))
+                .help("--output takes the path of a file"))
         }
         _ => Ok(()),
     }
@@ -283,20 +290,9 @@ fn refuse_foreign(artifact: &Path, manifest: &Path, folder: &Path, force: bool) 
     if force {
         return Ok(());
     }
-    let refuse = |path: &Path, why: &str| {
-        Err(
-            Diagnostic::new(Kind::FileSystem, format!("the file exists and {why}"))
-                .file(path)
-                .help("--force replaces it; --output writes elsewhere"),
-        )
-    };
+    let refuse = |path: &Path, why: &str| Err(foreign(path, why));
     for path in [artifact, manifest] {
-        if fs::symlink_metadata(path).is_ok_and(|metadata| metadata.is_symlink()) {
-            return refuse(
-                path,
-                "is a symbolic link, which would be replaced by a file",
-            );
-        }
+        refuse_link(path)?;
     }
     let beside = manifest_files(manifest);
     if manifest.exists() && beside.is_none() {
@@ -317,6 +313,22 @@ fn refuse_foreign(artifact: &Path, manifest: &Path, folder: &Path, force: bool) 
             artifact,
             "is not as the manifest beside it says: it was changed since",
         ),
+    }
+}
+
+fn foreign(path: &Path, why: &str) -> Box<Diagnostic> {
+    Diagnostic::new(Kind::FileSystem, format!("the file exists and {why}"))
+        .file(path)
+        .help("--force replaces it; --output writes elsewhere")
+}
+
+fn refuse_link(path: &Path) -> Result<()> {
+    match fs::symlink_metadata(path).is_ok_and(|metadata| metadata.is_symlink()) {
+        true => {
+            let why = "is a symbolic link, which would be replaced by a file";
+            Err(foreign(path, why))
+        }
+        false => Ok(()),
     }
 }
 

@@ -1,0 +1,151 @@
+//! From what a report is asked about to an artifact that was run.
+
+use std::path::{Path, PathBuf};
+
+use emoc_backends::onnx;
+use emoc_ir::{Diagnostic, Result};
+use emoc_runtimes::Tolerance;
+
+use super::ReportArgs;
+use crate::{
+    agreement::{self, BlockTable, Reference},
+    args::{CheckArgs, CheckpointArg, ModelArgs},
+    artifact::{BundleFolder, OnnxFile},
+    check::{self, Artifact, Checked},
+    manifest::{self, OnnxOptions, key},
+    network::{self, Need, Network},
+    pipeline::{self, Optimised},
+    ui::Ui,
+};
+
+/// An artifact, what came out of running it, and how it came about.
+pub struct Subject {
+    pub checked: Checked,
+    /// Of the passes that the artifact was compiled with.
+    pub optimised: Optimised,
+    /// Which passes, in one word.
+    pub passes: String,
+    /// The file or folder; none if the artifact was compiled for the report and not kept.
+    pub path: Option<PathBuf>,
+    /// The weights' file, where there is one.
+    pub checkpoint: Option<PathBuf>,
+    /// The flags of the network.
+    pub flags: ModelArgs,
+}
+
+impl Subject {
+    /// Opens what the arguments name and runs it.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it, the flags or the checkpoint.
+    pub fn open(args: &ReportArgs, ui: &Ui) -> Result<Self> {
+        args.model.refuse_range()?;
+        let path = args.model_path.as_deref();
+        let artifact = path.filter(|path| path.is_dir() || OnnxFile::is_one(path));
+        match (artifact, path, &args.checkpoint.checkpoint) {
+            (Some(path), ..) => Self::artifact(args, path, ui),
+            (None, None, checkpoint) => Self::compiled(args, checkpoint.as_deref(), ui),
+            (None, checkpoint, None) => Self::compiled(args, checkpoint, ui),
+            (None, Some(path), Some(_)) => {
+                let message = "this is no artifact, so --checkpoint has nothing to add to it";
+                let error = Diagnostic::usage(message).file(path);
+                Err(error.help("give one of the two"))
+            }
+        }
+    }
+
+    /// The name of the network.
+    pub fn name(&self) -> &str {
+        &self.checked.network.model.graph.name
+    }
+
+    fn artifact(args: &ReportArgs, path: &Path, ui: &Ui) -> Result<Self> {
+        let checkpoint = args.checkpoint.checkpoint.as_deref();
+        let mut checked = check::examine(&check_args(args, path, checkpoint), ui)?;
+        let passes = match &checked.artifact {
+            Artifact::Crate(folder) => folder.manifest.passes(),
+            Artifact::Onnx(file, _) => passes_of(file),
+            Artifact::Bundle(folder) => folder.models.first().map_or("all", |(_, f)| passes_of(f)),
+        };
+        let passes = passes.to_owned();
+        let optimised = optimise(&checked.network, &passes, &Ui::silent())?;
+        if let Artifact::Crate(_) = &checked.artifact {
+            checked.blocks = crate_blocks(args, &checked.network, &optimised, ui)?;
+        }
+        Ok(Self {
+            checked,
+            optimised,
+            passes,
+            path: Some(path.to_owned()),
+            checkpoint: checkpoint.map(Path::to_owned),
+            flags: args.model.clone(),
+        })
+    }
+
+    /// Compiles a checkpoint, or seeded weights, as `emoc compile` does.
+    fn compiled(args: &ReportArgs, checkpoint: Option<&Path>, ui: &Ui) -> Result<Self> {
+        if args.runtime.tensorrt_rtx {
+            return Err(Diagnostic::usage("--tensorrt-rtx is for TensorRT bundles"));
+        }
+        let runtimes = agreement::runtimes(&args.runtime)?;
+        let network = network::load(&args.model, checkpoint, Need::Everything, ui)?;
+        let passes = "all".to_owned();
+        let optimised = optimise(&network, &passes, ui)?;
+        let metadata = manifest::metadata(&network, &passes, None)?;
+        let options = manifest::onnx_options(&OnnxOptions::default(), metadata);
+        let artifact = OnnxFile::parse(onnx::emit(&optimised.graph, &options)?)?;
+        let path = checkpoint.unwrap_or(Path::new(""));
+        let check = check_args(args, path, checkpoint);
+        let checked = check::examine_onnx(&check, artifact, network, &runtimes, ui)?;
+        Ok(Self {
+            checked,
+            optimised,
+            passes,
+            path: None,
+            checkpoint: checkpoint.map(Path::to_owned),
+            flags: args.model.clone(),
+        })
+    }
+}
+
+/// What `emoc check --per-block` would be told.
+fn check_args(args: &ReportArgs, artifact: &Path, checkpoint: Option<&Path>) -> CheckArgs {
+    // A crate has no outputs at the ends of its blocks, and that is nobody's mistake here.
+    CheckArgs {
+        artifact: artifact.to_owned(),
+        checkpoint: CheckpointArg {
+            checkpoint: checkpoint.map(Path::to_owned),
+        },
+        per_block: !artifact.is_dir() || BundleFolder::is_one(artifact),
+        model: args.model.clone(),
+        runtime: args.runtime.clone(),
+    }
+}
+
+fn passes_of(file: &OnnxFile) -> &str {
+    file.description.get(key::PASSES).unwrap_or("all")
+}
+
+fn optimise(network: &Network, passes: &str, ui: &Ui) -> Result<Optimised> {
+    let faithful = network.model.graph.clone().verify()?;
+    pipeline::run(&pipeline::from_spelling(passes), faithful, ui)
+}
+
+/// Differences at the ends of blocks of the ONNX file that runs beside a crate.
+fn crate_blocks(
+    args: &ReportArgs,
+    network: &Network,
+    optimised: &Optimised,
+    ui: &Ui,
+) -> Result<Vec<BlockTable>> {
+    let faithful = &network.model.graph;
+    let images = agreement::DYNAMIC_BATCH;
+    let reference = Reference::evaluate(faithful, images, Tolerance::FLOAT32, ui)?;
+    let options = onnx::Options {
+        block_outputs: true,
+        ..manifest::onnx_options(&OnnxOptions::default(), Vec::new())
+    };
+    let instrumented = onnx::emit(&optimised.graph, &options)?;
+    let runtimes = agreement::runtimes(&args.runtime)?;
+    agreement::per_block(&instrumented, faithful, &reference, &runtimes, ui)
+}
