@@ -1,5 +1,7 @@
 //! Costs by stage beside what is published, and what the passes removed.
 
+use std::cmp::Ordering;
+
 use maud::{Markup, html};
 
 use super::{percent, safe};
@@ -132,17 +134,22 @@ pub fn passes(report: &Report) -> Markup {
     }
 }
 
-fn pass(row: &PassRow, before: usize) -> Markup {
-    let removed = row.nodes_after as i64 - row.nodes_before as i64;
+fn pass(row: &PassRow, faithful: usize) -> Markup {
+    let (before, after) = (row.nodes_before, row.nodes_after);
+    let change = match after.cmp(&before) {
+        Ordering::Less => format!("−{}", before - after),
+        Ordering::Equal => "0".into(),
+        Ordering::Greater => format!("+{}", after - before),
+    };
     html! {
         tr.idle[row.fired == 0] {
             td { b { (row.name) } span.why { (row.why) } }
             td.num { (row.fired) }
-            td.num { (format!("{removed:+}")) }
+            td.num { (change) }
             td {
                 (row.nodes_after)
                 span.bar {
-                    i style={ "width:" (percent(row.nodes_after as f64, before as f64)) } {}
+                    i style={ "width:" (percent(row.nodes_after as f64, faithful as f64)) } {}
                 }
             }
         }

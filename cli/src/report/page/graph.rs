@@ -168,10 +168,19 @@ fn keys(keys: &[KeyRecord]) -> Markup {
                 thead { tr { th { "Key in the checkpoint" } th.num { "Shape" } } }
                 tbody {
                     @for KeyRecord { key, shape: sizes } in keys {
-                        tr { td { code { (safe(key)) } } td.num { (shape(sizes)) } }
+                        tr { td { (code(key)) } td.num { (shape(sizes)) } }
                     }
                 }
             }
+        }
+    }
+}
+
+/// A key, which is broken behind its dots if at all.
+fn code(key: &str) -> Markup {
+    html! {
+        code {
+            @for part in safe(key).split_inclusive('.') { (part) wbr; }
         }
     }
 }
@@ -187,7 +196,7 @@ fn flow(block: &Block) -> Markup {
                 (node(part, index))
             }
             @for Skip { from, to, lane } in skips {
-                i.skip style={ "grid-row:" (from) "/" (to + 1) ";grid-column:" (lane + 2) } {}
+                i.skip style={ "grid-row:" (from) "/" (to + 1) ";grid-column:2/" (lane + 3) } {}
             }
         }
     }

@@ -170,7 +170,7 @@ fn warnings(report: &Report) -> Markup {
         @if !report.warnings.is_empty() {
             section.warnings {
                 @for warning in &report.warnings {
-                    p { (safe(warning)) }
+                    p { b { "Note: " } (safe(warning)) }
                 }
             }
         }
