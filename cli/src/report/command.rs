@@ -118,9 +118,11 @@ pub fn file_name(path: &Path) -> String {
     let name = path
         .file_name()
         .or(full.as_deref().and_then(Path::file_name));
-    name.unwrap_or(path.as_os_str())
-        .to_string_lossy()
-        .into_owned()
+    let name = name.unwrap_or(path.as_os_str()).to_string_lossy();
+    match name.starts_with('-') {
+        true => format!("./{name}"),
+        false => name.into_owned(),
+    }
 }
 
 fn default_name(subject: &Subject, record: &NetworkRecord) -> String {
