@@ -41,7 +41,7 @@ the same bytes, but for the times that were measured.
 pub struct ReportArgs {
     /// A checkpoint (.pth, .pt, .safetensors) or an artifact (.onnx, the folder of a crate or of
     /// a TensorRT bundle)
-    #[arg(value_name = "MODEL", value_hint = ValueHint::AnyPath, required_unless_present = "variant")]
+    #[arg(value_name = "MODEL", value_hint = ValueHint::AnyPath, required_unless_present_any = ["variant", "checkpoint"])]
     pub model_path: Option<PathBuf>,
     /// Where to write the page [default: named after the network, in the current folder; with
     /// --json nowhere]

@@ -1,6 +1,9 @@
 //! From what a report is asked about to an artifact that was run.
 
-use std::path::{Path, PathBuf};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use emoc_backends::onnx;
 use emoc_ir::{Diagnostic, Result};
@@ -47,6 +50,8 @@ impl Subject {
             (None, None, checkpoint) => Self::compiled(args, checkpoint.as_deref(), ui),
             (None, checkpoint, None) => Self::compiled(args, checkpoint, ui),
             (None, Some(path), Some(_)) => {
+                fs::metadata(path)
+                    .map_err(|error| Diagnostic::io("read the artifact", path, &error))?;
                 let message = "this is no artifact, so --checkpoint has nothing to add to it";
                 let error = Diagnostic::usage(message).file(path);
                 Err(error.help("give one of the two"))

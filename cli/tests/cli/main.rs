@@ -6,6 +6,7 @@ mod digits;
 mod eval;
 mod inspect;
 mod precision;
+mod report;
 mod run;
 mod rust_crate;
 mod tensorrt;
