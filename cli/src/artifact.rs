@@ -14,6 +14,7 @@ use emoc_ir::{Diagnostic, Result};
 use crate::{
     args::{AttentionArg, ModelArgs, Precision, Weights},
     manifest::{self, CrateManifest, FileRecord, key},
+    network::Network,
     output::MANIFEST,
     precision,
     record::{AttentionRecord, NetworkRecord},
@@ -241,6 +242,12 @@ pub struct Origin {
 }
 
 impl Origin {
+    /// Whether the network is known to have other weights.
+    pub fn has_other_weights(&self, network: &Network) -> bool {
+        let expected = self.weights_sha256.as_deref();
+        expected.is_some_and(|expected| expected != network.weights.sha256())
+    }
+
     /// The flags that the artifact was compiled with, under those that are given now.
     ///
     /// # Errors

@@ -40,6 +40,7 @@ pub struct Checked {
 }
 
 /// Every kind of artifact.
+#[allow(clippy::large_enum_variant, reason = "built once")]
 pub enum Artifact {
     /// An ONNX file, and what it computes in.
     Onnx(OnnxFile, Precision),
@@ -74,6 +75,17 @@ pub fn run(args: &CheckArgs, ui: &Ui) -> Result<()> {
             Err(Diagnostic::new(Kind::RuntimeMissing, message).file(&args.artifact))
         }
         false => Ok(()),
+    }
+}
+
+impl Artifact {
+    /// What it was compiled from, where it says so.
+    pub fn origin(&self) -> Option<&Origin> {
+        match self {
+            Artifact::Onnx(file, _) => file.origin.as_ref(),
+            Artifact::Crate(folder) => Some(&folder.origin),
+            Artifact::Bundle(folder) => folder.models.first()?.1.origin.as_ref(),
+        }
     }
 }
 
@@ -264,11 +276,13 @@ fn load(args: &CheckArgs, model: &ModelArgs, origin: Option<&Origin>, ui: &Ui) -
     network::load(&filled, checkpoint, Need::Everything, ui)
 }
 
+/// What is said where the weights are other ones.
+pub const OTHER_WEIGHTS: &str = "these are not the weights that the artifact was compiled from";
+
 /// Other weights than the artifact's may be meant: the comparison then says how far they are.
 fn say_weights(origin: Option<&Origin>, network: &Network, ui: &Ui) {
-    let expected = origin.and_then(|origin| origin.weights_sha256.as_deref());
-    if expected.is_some_and(|expected| expected != network.weights.sha256()) {
-        ui.warn("these are not the weights that the artifact was compiled from");
+    if origin.is_some_and(|origin| origin.has_other_weights(network)) {
+        ui.warn(OTHER_WEIGHTS);
     }
 }
 

@@ -8,7 +8,7 @@ use emoc_passes::precision as passes;
 use super::subject::Subject;
 use crate::{
     args::{Precision, WeightsDtype},
-    artifact::{CrateFolder, OnnxFile},
+    artifact::{CrateFolder, OnnxFile, Origin},
     check::Artifact,
     manifest::{OnnxOptions, key},
     network::Weights,
@@ -34,12 +34,19 @@ impl Line {
     }
 }
 
-/// The `emoc compile` that gives the artifact, in the folder of the checkpoint.
+/// The `emoc compile` that gives the artifact, in the folder of the checkpoint; none where it was
+/// compared with another network than its own.
 ///
 /// # Errors
 /// The metadata of a float16 artifact lists no islands.
-pub fn compile(subject: &Subject, labels: bool) -> Result<String> {
-    let record = NetworkRecord::of(&subject.checked.network.model);
+pub fn compile(subject: &Subject, labels: bool) -> Result<Option<String>> {
+    let network = &subject.checked.network;
+    let record = NetworkRecord::of(&network.model);
+    let origin = subject.checked.artifact.origin();
+    let is_its = |origin: &Origin| origin.network == record && !origin.has_other_weights(network);
+    if !origin.is_some_and(is_its) {
+        return Ok(None);
+    }
     let mut line = Line(vec!["emoc".into(), "compile".into()]);
     weights(&mut line, subject, &record);
     match &subject.checked.artifact {
@@ -95,7 +102,7 @@ pub fn compile(subject: &Subject, labels: bool) -> Result<String> {
     if let Some(name) = name(subject).filter(|name| *name != default_name(subject, &record)) {
         line.flag("--output", name);
     }
-    Ok(line.spelt())
+    Ok(Some(line.spelt()))
 }
 
 /// The `emoc check` that looks at it again; none if it was not kept.

@@ -11,8 +11,8 @@ use super::{
 use crate::{
     agreement::{BlockTable, Row},
     args::Precision,
-    artifact::{OnnxFile, Origin},
-    check::Artifact,
+    artifact::OnnxFile,
+    check::{Artifact, OTHER_WEIGHTS},
     inspect::cost::{Published, StageRow, published, published_table, stage_rows},
     manifest::{CrateOptions, FileRecord, Preprocessing, key},
     network::Weights,
@@ -78,7 +78,9 @@ pub struct ModelRecord {
 /// How to come to the same.
 #[derive(Serialize)]
 pub struct Commands {
-    pub compile: String,
+    /// None where the artifact was compared with another network than its own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub compile: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub check: Option<String>,
 }
@@ -253,22 +255,20 @@ fn warnings(subject: &Subject) -> Vec<String> {
             "the weights are made from seed {seed}: they prove the compiler and classify nothing"
         ));
     }
-    let (origin, changed): (Option<&Origin>, &[String]) = match &checked.artifact {
-        Artifact::Onnx(file, _) => (file.origin.as_ref(), &[]),
-        Artifact::Crate(folder) => (Some(&folder.origin), &folder.changed),
-        Artifact::Bundle(folder) => {
-            let first = folder.models.first();
-            (
-                first.and_then(|(_, file)| file.origin.as_ref()),
-                &folder.changed,
-            )
+    if let Some(origin) = checked.artifact.origin() {
+        if origin.has_other_weights(&checked.network) {
+            warnings.push(OTHER_WEIGHTS.into());
         }
-    };
-    let compiled_from = origin.and_then(|origin| origin.weights_sha256.as_deref());
-    if compiled_from.is_some_and(|sha256| sha256 != checked.network.weights.sha256()) {
-        let message = "the checkpoint's weights are not those that the artifact was compiled from";
-        warnings.push(message.into());
+        if origin.network != NetworkRecord::of(&checked.network.model) {
+            let message = "the flags ask for another network than the artifact was compiled from";
+            warnings.push(message.into());
+        }
     }
+    let changed: &[String] = match &checked.artifact {
+        Artifact::Onnx(..) => &[],
+        Artifact::Crate(folder) => &folder.changed,
+        Artifact::Bundle(folder) => &folder.changed,
+    };
     let changed = changed.iter();
     warnings.extend(changed.map(|file| format!("{file} was changed since emoc wrote it")));
     warnings

@@ -203,7 +203,7 @@ fn a_page_for_every_kind_of_model() {
         1,
         &[
             "Disagrees with the reference",
-            "not those that the artifact",
+            "not the weights that the artifact",
             "first divergence",
         ],
     );

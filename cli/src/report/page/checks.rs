@@ -3,7 +3,7 @@
 use emoc_runtimes::{Comparison, Tolerance};
 use maud::{Markup, html};
 
-use super::{percent, safe};
+use super::{percent, safe, time};
 use crate::{
     agreement::{self, Row, Verdict},
     agreement_table::{cosine, difference, engines, remarks, title, verdict_word},
@@ -120,7 +120,7 @@ fn compared(row: &Row, output: &Comparison, first: bool) -> Markup {
             td.num data-name="Top-5" { (top5) }
             td.num.measured data-name="Time" {
                 @match row.inference_ms.filter(|_| first) {
-                    Some(ms) => (format!("{ms:.1} ms")),
+                    Some(ms) => (time(ms)),
                     None => "",
                 }
             }
@@ -172,7 +172,7 @@ fn latency(rows: &[Row]) -> Markup {
                         @if let Some(model) = row.model { ", " (model.name()) }
                     }
                     span.bar { i.measured style={ "width:" (percent(ms, slowest)) } {} }
-                    span.num.measured { (format!("{ms:.1} ms")) }
+                    span.num.measured { (time(ms)) }
                 }
             }
         }

@@ -4,9 +4,9 @@ use std::cmp::Ordering;
 
 use maud::{Markup, html};
 
-use super::{percent, safe};
+use super::{macs, percent, safe};
 use crate::{
-    inspect::cost::{Published, millions},
+    inspect::cost::Published,
     report::data::{PassRow, Report},
     table::{bytes, grouped},
 };
@@ -20,7 +20,7 @@ pub fn section(report: &Report) -> Markup {
         .map(|row| row.cost.parameters)
         .max()
         .unwrap_or(0) as f64;
-    let macs = rows.iter().map(|row| row.cost.macs).max().unwrap_or(0) as f64;
+    let most_macs = rows.iter().map(|row| row.cost.macs).max().unwrap_or(0) as f64;
     html! {
         section #cost {
             h2 { "Cost" }
@@ -39,7 +39,7 @@ pub fn section(report: &Report) -> Markup {
                             tr {
                                 td { (safe(&row.stage)) }
                                 (bar(row.cost.parameters as f64, parameters, &grouped(row.cost.parameters)))
-                                (bar(row.cost.macs as f64, macs, &millions(row.cost.macs)))
+                                (bar(row.cost.macs as f64, most_macs, &macs(row.cost.macs)))
                                 td.num.wide { (bytes(row.cost.activation_bytes)) }
                             }
                         }
@@ -48,7 +48,7 @@ pub fn section(report: &Report) -> Markup {
                         tr {
                             th { "All" }
                             th { (grouped(report.parameters)) }
-                            th { (millions(report.macs)) }
+                            th { (macs(report.macs)) }
                             th.wide {}
                         }
                     }
@@ -92,7 +92,7 @@ fn published(report: &Report) -> Markup {
                                 @if figure.window != 7 { ", window " (figure.window) }
                             }
                             td.num { (figure.mmacs) "M" }
-                            td.num { @if this { (millions(report.macs)) } @else { "" } }
+                            td.num { @if this { (macs(report.macs)) } @else { "" } }
                         }
                     }
                 }

@@ -2,9 +2,8 @@
 
 use maud::{Markup, html};
 
-use super::{percent, safe, shape};
+use super::{macs, percent, safe, shape};
 use crate::{
-    inspect::cost::millions,
     report::{
         data::Report,
         structure::{Block, KeyRecord, Part, Stage},
@@ -79,7 +78,7 @@ fn card(stage: &Stage, costliest: u64) -> Markup {
             h3 {
                 (title(stage))
                 small {
-                    (grouped(stage.parameters)) " parameters, " (millions(stage.macs)) " MACs, \
+                    (grouped(stage.parameters)) " parameters, " (macs(stage.macs)) " MACs, \
                     gives " (shape(&stage.output))
                 }
             }
@@ -89,7 +88,7 @@ fn card(stage: &Stage, costliest: u64) -> Markup {
                         b { (safe(&block.name)) }
                         span.kind { (kind(block)) }
                         span.num { (grouped(block.parameters)) }
-                        span.num { (millions(block.macs)) }
+                        span.num { (macs(block.macs)) }
                         span.bar {
                             i style={ "width:" (percent(block.macs as f64, costliest as f64)) } {}
                         }

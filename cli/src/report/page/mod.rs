@@ -93,12 +93,12 @@ fn head(report: &Report, title: &str) -> Markup {
         p { (verdict(report.checks)) }
         dl.tiles {
             (tile("Parameters", &grouped(report.parameters)))
-            (tile("Multiply-accumulates", &millions(report.macs)))
+            (tile("Multiply-accumulates", &macs(report.macs)))
             (tile("Size", &bytes(report.artifact.bytes)))
             @if let Some((ms, row)) = fastest(report.checks) {
                 div {
                     dt { "Fastest, one thread" }
-                    dd.measured { (format!("{ms:.1} ms")) }
+                    dd.measured { (time(ms)) }
                     dd.note.measured { (row.runtime) }
                 }
             }
@@ -187,4 +187,21 @@ fn shape(sizes: &[usize]) -> String {
 fn percent(part: f64, whole: f64) -> String {
     let share = if whole > 0.0 { part / whole } else { 0.0 };
     format!("{:.2}%", 100.0 * share.clamp(0.0, 1.0))
+}
+
+/// Multiply-accumulates for people: `1035.5M`.
+fn macs(count: u64) -> String {
+    match count {
+        0..1_000 => count.to_string(),
+        1_000..100_000 => format!("{:.1}k", count as f64 / 1e3),
+        _ => millions(count),
+    }
+}
+
+/// A time for people.
+fn time(ms: f64) -> String {
+    match ms {
+        ..1.0 => format!("{:.0} µs", 1e3 * ms),
+        _ => format!("{ms:.1} ms"),
+    }
 }

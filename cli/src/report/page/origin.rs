@@ -57,10 +57,12 @@ pub fn section(report: &Report) -> Markup {
     html! {
         section #origin {
             h2 { "Origin" }
-            p { "The command that makes this artifact:" }
-            pre { code { (safe(&report.commands.compile)) } }
-            @if report.labels.is_some() {
-                p.note { "names.txt holds the names of the classes, one a line." }
+            @if let Some(compile) = &report.commands.compile {
+                p { "The command that makes this artifact:" }
+                pre { code { (safe(compile)) } }
+                @if report.labels.is_some() {
+                    p.note { "names.txt holds the names of the classes, one a line." }
+                }
             }
             @if let Some(check) = &report.commands.check {
                 p { "The command that checks it again:" }
