@@ -14,7 +14,7 @@ use crate::{
     artifact::OnnxFile,
     check::{Artifact, OTHER_WEIGHTS},
     inspect::cost::{Published, StageRow, published, published_table, stage_rows},
-    manifest::{CrateOptions, FileRecord, Preprocessing, key},
+    manifest::{CrateOptions, FileRecord, PassRecord, Preprocessing, key},
     network::Weights,
     record::NetworkRecord,
 };
@@ -236,7 +236,7 @@ fn labels(artifact: &Artifact) -> Option<Vec<String>> {
 fn passes(subject: &Subject) -> Vec<PassRow> {
     let optimised = &subject.optimised;
     let rows = optimised.passes.iter().zip(optimised.nodes.windows(2));
-    let row = |(pass, nodes): (&crate::manifest::PassRecord, &[usize])| PassRow {
+    let row = |(pass, nodes): (&PassRecord, &[usize])| PassRow {
         name: pass.name,
         why: emoc_passes::find(pass.name).map_or("", |pass| pass.why),
         fired: pass.fired,

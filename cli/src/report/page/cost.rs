@@ -6,14 +6,13 @@ use maud::{Markup, html};
 
 use super::{macs, percent, safe};
 use crate::{
-    inspect::cost::Published,
+    inspect::cost::{Published, StageRow},
     report::data::{PassRow, Report},
     table::{bytes, grouped},
 };
 
 pub fn section(report: &Report) -> Markup {
-    let costly =
-        |row: &&crate::inspect::cost::StageRow| row.cost.parameters > 0 || row.cost.macs > 0;
+    let costly = |row: &&StageRow| row.cost.parameters > 0 || row.cost.macs > 0;
     let rows: Vec<_> = report.stages.iter().filter(costly).collect();
     let parameters = rows
         .iter()
