@@ -242,7 +242,7 @@ fn text(result: &RunResult, engine: &Engine) -> String {
         times.sort_by(f64::total_cmp);
         times[times.len() / 2]
     };
-    let title = printable(&result.model.title);
+    let title = printable(&result.model.name());
     let runtime = engine.title();
     let infer = match engine.is_program() {
         true => "start the crate and infer",

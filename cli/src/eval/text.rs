@@ -45,7 +45,7 @@ fn summary(evaluation: &Evaluation) -> String {
     ]);
     for result in [Some(main), others].into_iter().flatten() {
         table.row([
-            model_name(result).into(),
+            printable(&result.model.name()).into(),
             percent(result.top1).into(),
             percent(result.top5).into(),
             result.runtime.clone().into(),
@@ -70,15 +70,6 @@ fn summary(evaluation: &Evaluation) -> String {
         let _ = writeln!(text, "{DIM}a part: the folder has {of} pictures{DIM:#}");
     }
     text
-}
-
-fn model_name(result: &ModelResult) -> String {
-    let weights = match result.model.weights.as_deref() {
-        Some("ema") => ", ema",
-        Some("seeded") => ", seeded weights",
-        _ => "",
-    };
-    printable(&format!("{}{weights}", result.model.title))
 }
 
 fn heading(name: &str) -> String {

@@ -18,7 +18,10 @@ use serde::{Deserialize, Serialize};
 pub use engine::{Engine, Take};
 pub use predictor::{Predictor, softmax, top};
 
-use crate::{args::RuntimeArgs, labels::Labels};
+use crate::{
+    args::{Precision, RuntimeArgs, WeightsDtype},
+    labels::Labels,
+};
 use open::Source;
 
 /// What runs a model.
@@ -98,6 +101,11 @@ pub struct ModelFacts {
     /// Of the ONNX file.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sha256: Option<String>,
+    /// What it computes in.
+    pub precision: Precision,
+    /// How its weights are stored, of a crate.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub weights_dtype: Option<WeightsDtype>,
     /// Height and width.
     pub input_size: [usize; 2],
     /// Side of the attention windows.
@@ -125,6 +133,24 @@ impl ModelKind {
             ModelKind::Bundle => "a TensorRT bundle",
             ModelKind::RustCrate => "a Rust crate",
         }
+    }
+}
+
+impl ModelFacts {
+    /// The model for people, with what tells it apart from others of the same network.
+    pub fn name(&self) -> String {
+        let mut name = self.title.clone();
+        name += match self.weights.as_deref() {
+            Some("ema") => ", ema",
+            Some("seeded") => ", seeded weights",
+            _ => "",
+        };
+        name += match (self.precision, self.weights_dtype) {
+            (Precision::F16, _) => ", float16",
+            (_, Some(WeightsDtype::F16)) => ", float16 weights",
+            _ => "",
+        };
+        name
     }
 }
 

@@ -9,11 +9,12 @@ use emoc_runtimes::{InputFact, OnnxModel};
 
 use super::{Model, ModelFacts, ModelKind};
 use crate::{
-    args::ModelArgs,
+    args::{ModelArgs, Precision},
     artifact::{BundleFolder, CrateFolder, OnnxFile, Origin},
     json,
     manifest::{self, Preprocessing, key},
     network::{self, Need, Network},
+    precision,
     record::NetworkRecord,
     ui::Ui,
 };
@@ -113,7 +114,10 @@ fn crate_folder(path: &Path, args: &ModelArgs, ui: &Ui) -> Result<Model> {
         weight_bytes: options.weight_bytes,
     };
     Ok(Model {
-        facts: of_origin(&folder.origin, ModelKind::RustCrate),
+        facts: ModelFacts {
+            weights_dtype: Some(options.weights_dtype),
+            ..of_origin(&folder.origin, ModelKind::RustCrate)
+        },
         labels: folder.manifest.labels,
         output: outputs[0].name.clone(),
         input,
@@ -149,6 +153,7 @@ fn own(file: OnnxFile, kind: ModelKind) -> Result<Model> {
     Ok(Model {
         facts: ModelFacts {
             sha256: Some(manifest::sha256(&file.bytes)),
+            precision: precision::of(&file.description)?,
             ..of_origin(origin, kind)
         },
         labels,
@@ -209,6 +214,8 @@ fn foreign(path: &Path, file: OnnxFile, ui: &Ui) -> Result<Model> {
             weights: None,
             weights_sha256: None,
             sha256: Some(manifest::sha256(&file.bytes)),
+            precision: Precision::F32,
+            weights_dtype: None,
             input_size: [height, width],
             window: None,
             classes,
@@ -230,6 +237,8 @@ fn facts(record: &NetworkRecord, kind: ModelKind) -> ModelFacts {
         weights: None,
         weights_sha256: None,
         sha256: None,
+        precision: Precision::F32,
+        weights_dtype: None,
         input_size: record.input_size,
         window: Some(record.window),
         classes: record.classes,
