@@ -15,6 +15,7 @@ use emoc_ir::{Diagnostic, Dim, ops::Attention};
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    doctor,
     eval::{self, EvalArgs},
     report,
     run::{self, RunArgs},
@@ -127,6 +128,9 @@ pub enum Command {
     /// Write everything about a model on one HTML page
     #[command(after_help = format!("{}\n{EXIT_CODES}", report::EXAMPLES))]
     Report(report::ReportArgs),
+    /// Say what emoc finds on this machine, and how to get what is missing
+    #[command(after_help = doctor::EXAMPLES)]
+    Doctor,
     /// Print shell completions
     #[command(after_help = COMPLETIONS_EXAMPLES)]
     Completions {

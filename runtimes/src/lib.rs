@@ -25,6 +25,7 @@ mod runtime;
 mod tract;
 
 mod process;
+mod program;
 pub mod rust_crate;
 pub mod tensorrt_rtx;
 
@@ -41,6 +42,7 @@ pub use compare::{
 pub use model::{OnnxModel, ValueInfo};
 pub use onnxruntime::NAME as ONNX_RUNTIME;
 pub use process::Children;
+pub use program::Program;
 pub use runtime::{Found, Missing, Options, Runtime, Session, all};
 pub use tensor::{InputFact, NamedTensor};
 pub use timing::{Timing, time_runs};

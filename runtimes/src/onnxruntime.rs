@@ -4,6 +4,8 @@
 mod library;
 mod locate;
 
+use std::path::Path;
+
 use emoc_ir::{Diagnostic, Kind, Result};
 use ort::{
     session::{SessionInputValue, builder::GraphOptimizationLevel},
@@ -68,6 +70,10 @@ impl Runtime for OnnxRuntime {
 
     fn version(&self) -> String {
         self.0.version.clone()
+    }
+
+    fn library(&self) -> Option<&Path> {
+        Some(&self.0.path)
     }
 
     fn load(&self, model: &BoundModel, threads: usize) -> Result<Box<dyn Session>> {

@@ -2,7 +2,7 @@
 
 use std::{
     ffi::OsString,
-    path::PathBuf,
+    path::{Path, PathBuf},
     time::{Duration, Instant},
 };
 
@@ -77,6 +77,11 @@ pub trait Runtime: Send + Sync {
 
     /// The version that will run.
     fn version(&self) -> String;
+
+    /// The library, if it is not built in.
+    fn library(&self) -> Option<&Path> {
+        None
+    }
 
     /// Prepares `model` for runs with the shapes it is bound to, on at most `threads` threads
     /// (0 counts as 1).

@@ -17,8 +17,9 @@ use emoc_ir::{Diagnostic, Result};
 use serde::Deserialize;
 
 use crate::{
-    Children, InputFact, Missing, NamedTensor, Session,
+    Children, InputFact, Missing, NamedTensor, Program, Session,
     process::{self, Ended},
+    program,
     tensor::volume,
 };
 
@@ -39,10 +40,7 @@ const THREADS: usize = 1;
 
 /// cargo, ready to build.
 #[derive(Debug, Clone)]
-pub struct Cargo {
-    program: PathBuf,
-    version: String,
-}
+pub struct Cargo(Program);
 
 impl Cargo {
     /// Looks for cargo in the folders of `path` (the value of `PATH`) and asks for its version.
@@ -50,42 +48,29 @@ impl Cargo {
     /// # Errors
     /// There is none, or it does not run: a row of the report.
     pub fn find(path: Option<&OsStr>, children: &Children) -> Result<Self, Missing> {
-        let missing = |reason: String| Missing {
+        let missing = |why: &str, refused| Missing {
             name: NAME,
-            reason,
-            refused: Vec::new(),
+            reason: format!("cargo {why}"),
+            refused,
             help: "to build and check it, install Rust (https://rustup.rs) and have `cargo` on \
                    the PATH"
                 .into(),
         };
-        let folders = path.map(std::env::split_paths).into_iter().flatten();
-        let name = format!("cargo{}", std::env::consts::EXE_SUFFIX);
-        let mut programs = folders.map(|folder| folder.join(&name));
-        let Some(program) = programs.find(|program| program.is_file()) else {
-            return Err(missing("cargo not found".into()));
-        };
-        let patience = Duration::from_secs(30);
-        let asked = process::run(Command::new(&program).arg("--version"), patience, children);
-        let ended =
-            asked.map_err(|error| missing(format!("cargo does not run: {}", error.message)))?;
-        let text = String::from_utf8_lossy(&ended.stdout);
-        let mut words = text.split_whitespace();
-        match (words.next(), words.next()) {
-            (Some("cargo"), Some(version)) => Ok(Self {
-                version: version.chars().filter(|c| !c.is_control()).collect(),
-                program,
-            }),
-            _ => {
-                let mut fault = missing(format!("cargo does not run: {}", ended.how()));
-                fault.refused = ended.complaint();
-                Err(fault)
-            }
-        }
+        let file = program::find(path, "cargo").ok_or_else(|| missing("not found", Vec::new()))?;
+        let program = Program::ask(file, "cargo", children);
+        program
+            .map(Self)
+            .map_err(|(why, refused)| missing(&why, refused))
+    }
+
+    /// The program.
+    pub fn program(&self) -> &Program {
+        &self.0
     }
 
     /// The version, such as `1.95.0`.
     pub fn version(&self) -> &str {
-        &self.version
+        self.0.version()
     }
 
     /// Builds a crate that is in `folder` together with its example, in release and offline.
@@ -94,7 +79,7 @@ impl Cargo {
     /// # Errors
     /// It does not build, or not within ten minutes.
     pub fn build(&self, folder: &Path, target: &Path, children: &Children) -> Result<PathBuf> {
-        let mut command = Command::new(&self.program);
+        let mut command = Command::new(self.0.path());
         command
             .current_dir(folder)
             .args(["build", "--release", "--offline", "--quiet"])

@@ -23,6 +23,7 @@ use crate::{
     Children, Missing, OnnxModel,
     guard::brief,
     process::{self, Ended},
+    program,
 };
 use request::{Answer, Fault, Request};
 pub use request::{Capability, ShapeRange};
@@ -91,11 +92,7 @@ impl Builder {
             let fault = format!("no wheels in {}", folder.display());
             return Err(missing("not found".into(), vec![fault]));
         }
-        let folders = path.map(std::env::split_paths).into_iter().flatten();
-        // A relative folder would let the current one decide what is run.
-        let folders = folders.filter(|folder| folder.is_absolute());
-        let mut pythons = folders.map(|folder| folder.join("python3"));
-        let Some(python) = pythons.find(|python| python.is_file()) else {
+        let Some(python) = program::find(path, "python3") else {
             return Err(missing("python3 not found".into(), Vec::new()));
         };
         let mut builder = Self {
@@ -120,6 +117,11 @@ impl Builder {
                 Err(missing(fault, ended.complaint()))
             }
         }
+    }
+
+    /// The folder of the wheels; none if they are installed.
+    pub fn wheels(&self) -> Option<&Path> {
+        self.wheels.as_deref()
     }
 
     /// The version, such as `1.7.1.116`.

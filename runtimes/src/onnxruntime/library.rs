@@ -20,6 +20,7 @@ static LOADED: Mutex<Option<(PathBuf, Result<Library, String>)>> = Mutex::new(No
 
 #[derive(Clone)]
 pub(super) struct Library {
+    pub(super) path: PathBuf,
     pub(super) version: String,
     pub(super) environment: Environment,
 }
@@ -56,6 +57,7 @@ pub(super) fn open(path: &Path) -> Result<Library, String> {
     });
     let library = environment.map_err(message).map(|environment| Library {
         version: version(&path),
+        path: path.clone(),
         environment,
     });
     loaded.insert((path, library)).1.clone()
