@@ -115,6 +115,7 @@ fn numbers(comparison: &Comparison) -> [Cell; 5] {
     ]
 }
 
+/// A difference, absolute or relative.
 pub fn difference(number: f64) -> String {
     match number {
         _ if !number.is_finite() => "-".into(),

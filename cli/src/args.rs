@@ -15,7 +15,7 @@ use emoc_ir::{Diagnostic, Dim, ops::Attention};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    doctor,
+    diff, doctor,
     eval::{self, EvalArgs},
     report,
     run::{self, RunArgs},
@@ -128,6 +128,9 @@ pub enum Command {
     /// Write everything about a model on one HTML page
     #[command(after_help = format!("{}\n{EXIT_CODES}", report::EXAMPLES))]
     Report(report::ReportArgs),
+    /// Say how two checkpoints or artifacts differ
+    #[command(after_help = format!("{}\n{EXIT_CODES}", diff::EXAMPLES))]
+    Diff(diff::DiffArgs),
     /// Say what emoc finds on this machine, and how to get what is missing
     #[command(after_help = doctor::EXAMPLES)]
     Doctor,
@@ -447,7 +450,8 @@ fn variant_parser() -> impl TypedValueParser<Value = &'static Variant> {
         .try_map(|name| emo2::variant(&name).ok_or("no such variant"))
 }
 
-fn input_size(text: &str) -> Result<[usize; 2], String> {
+/// Height and width, as they are typed.
+pub fn input_size(text: &str) -> Result<[usize; 2], String> {
     let side = |side: &str| {
         let pixels = side.parse().ok().filter(|&pixels| pixels > 0);
         pixels.ok_or_else(|| "a size is 224, or 300x200 (height x width)".to_owned())
@@ -538,7 +542,8 @@ fn batch(text: &str) -> Result<BatchArg, String> {
     })
 }
 
-fn dim_head(text: &str) -> Result<[usize; 2], String> {
+/// Channels of a head, as they are typed.
+pub fn dim_head(text: &str) -> Result<[usize; 2], String> {
     let number = |text: &str| text.trim().parse().ok().filter(|&n: &usize| n > 0);
     let pair = text
         .split_once(',')

@@ -9,15 +9,17 @@ use emoc_backends::{
     onnx::{self, Description},
     tensorrt::{self, Plan},
 };
+use emoc_frontend::emo2::Model;
 use emoc_ir::{Diagnostic, Result};
 
 use crate::{
     args::{AttentionArg, ModelArgs, Precision, Weights},
-    manifest::{self, CrateManifest, FileRecord, key},
+    manifest::{self, CrateManifest, FileRecord, OnnxOptions, key},
     network::Network,
     output::MANIFEST,
-    precision,
+    pipeline, precision,
     record::{AttentionRecord, NetworkRecord},
+    ui::Ui,
 };
 
 /// An ONNX file.
@@ -71,6 +73,28 @@ impl OnnxFile {
             bytes,
             description,
         })
+    }
+
+    /// The ONNX file of a network, emitted as this one was; with the ends of blocks as outputs
+    /// too, if they are wanted.
+    ///
+    /// # Errors
+    /// The metadata names passes, islands or an opset that there are not.
+    pub fn emit_again(&self, model: &Model, block_outputs: bool) -> Result<Vec<u8>> {
+        let passes = self.description.get(key::PASSES).unwrap_or("all");
+        let passes = pipeline::from_spelling(passes);
+        let graph = model.graph.clone().verify()?;
+        let optimised = pipeline::run(&passes, graph, &Ui::silent())?.graph;
+        let emitted = precision::again(optimised, &self.description)?;
+        let options = OnnxOptions {
+            opset: u32::try_from(self.description.opset).unwrap_or(0),
+            ..OnnxOptions::default()
+        };
+        let options = onnx::Options {
+            block_outputs,
+            ..manifest::onnx_options(&options, Vec::new())
+        };
+        onnx::emit(&emitted, &options)
     }
 
     /// Whether the file begins like an ONNX file and not like a checkpoint.

@@ -13,7 +13,6 @@ use crate::{
     args::{CheckArgs, ModelArgs, Precision},
     artifact::{BundleFolder, CrateFolder, OnnxFile, Origin},
     json,
-    manifest::{self, OnnxOptions, key},
     network::{self, Need, Network},
     pipeline, precision,
     record::NetworkRecord,
@@ -311,20 +310,7 @@ fn instrument(args: &CheckArgs, artifact: &OnnxFile, network: &Network) -> Resul
             &compiled.model
         }
     };
-    let passes = artifact.description.get(key::PASSES).unwrap_or("all");
-    let passes = pipeline::from_spelling(passes);
-    let graph = model.graph.clone().verify()?;
-    let optimised = pipeline::run(&passes, graph, &Ui::silent())?.graph;
     let at = |error: Box<Diagnostic>| error.file(&args.artifact);
-    let emitted = precision::again(optimised, &artifact.description).map_err(at)?;
-    let options = OnnxOptions {
-        opset: u32::try_from(artifact.description.opset).unwrap_or(0),
-        ..OnnxOptions::default()
-    };
-    let options = onnx::Options {
-        block_outputs: true,
-        ..manifest::onnx_options(&options, Vec::new())
-    };
-    let structure = onnx::emit(&emitted, &options)?;
+    let structure = artifact.emit_again(model, true).map_err(at)?;
     onnx::with_weights_of(&structure, &artifact.bytes).map_err(at)
 }

@@ -6,6 +6,7 @@ mod ui;
 
 mod check;
 mod compile;
+mod diff;
 mod doctor;
 mod eval;
 mod inspect;
@@ -60,6 +61,7 @@ fn run(command: Command, ui: &Ui) -> emoc_ir::Result<()> {
         Command::Run(args) => run::run(&args, ui),
         Command::Eval(args) => eval::run(&args, ui),
         Command::Report(args) => report::run(&args, ui),
+        Command::Diff(args) => diff::run(&args, ui),
         Command::Doctor => doctor::run(ui),
         Command::Completions { shell } => {
             let mut script = Vec::new();

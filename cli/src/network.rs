@@ -268,7 +268,8 @@ fn seeded_sha256(model: &Model, seed: u64, need: Need) -> Result<String> {
     Ok(digest.finish())
 }
 
-fn hints(args: &ModelArgs) -> Hints {
+/// What flags say about the network.
+pub fn hints(args: &ModelArgs) -> Hints {
     Hints {
         variant: args.variant,
         dim_heads: args.dim_head,

@@ -182,6 +182,19 @@ impl Tensor {
         Ok(values)
     }
 
+    /// The elements as numbers; none for types that [`DType::numbers`] does not take. The pages
+    /// read are given back.
+    ///
+    /// # Errors
+    /// As [`Self::bytes`].
+    pub fn to_f64(&self) -> Result<Option<Vec<f64>>> {
+        let numbers = self.dtype.numbers(&self.bytes()?);
+        if let Data::Stored(view) = &self.data {
+            view.source.release(view.record);
+        }
+        Ok(numbers)
+    }
+
     fn content<'a>(&self, view: &'a View) -> Result<Content<'a>> {
         let content = view.source.content(view.record);
         content.map_err(|error| self.locate(error))

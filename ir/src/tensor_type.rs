@@ -2,7 +2,7 @@
 
 use std::{fmt, str::FromStr};
 
-use half::f16;
+use half::{bf16, f16};
 
 /// Element type of a tensor, spelt in text as safetensors spells it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -69,6 +69,30 @@ impl DType {
     /// Whether the elements are floating-point numbers that convert to `f32`.
     pub fn is_float(self) -> bool {
         matches!(self, DType::F16 | DType::BF16 | DType::F32 | DType::F64)
+    }
+
+    /// Little-endian elements as numbers, integers beyond 2^53 rounded; none for complex numbers
+    /// and floats of eight bits. Bytes that make no whole element are left out.
+    pub fn numbers(self, bytes: &[u8]) -> Option<Vec<f64>> {
+        fn read<const N: usize>(bytes: &[u8], number: impl Fn([u8; N]) -> f64) -> Vec<f64> {
+            let (elements, _) = bytes.as_chunks::<N>();
+            elements.iter().map(|&element| number(element)).collect()
+        }
+        Some(match self {
+            DType::Bool | DType::U8 => read(bytes, |b| u8::from_le_bytes(b).into()),
+            DType::I8 => read(bytes, |b| i8::from_le_bytes(b).into()),
+            DType::U16 => read(bytes, |b| u16::from_le_bytes(b).into()),
+            DType::I16 => read(bytes, |b| i16::from_le_bytes(b).into()),
+            DType::U32 => read(bytes, |b| u32::from_le_bytes(b).into()),
+            DType::I32 => read(bytes, |b| i32::from_le_bytes(b).into()),
+            DType::U64 => read(bytes, |b| u64::from_le_bytes(b) as f64),
+            DType::I64 => read(bytes, |b| i64::from_le_bytes(b) as f64),
+            DType::F16 => read(bytes, |b| f16::from_le_bytes(b).into()),
+            DType::BF16 => read(bytes, |b| bf16::from_le_bytes(b).into()),
+            DType::F32 => read(bytes, |b| f32::from_le_bytes(b).into()),
+            DType::F64 => read(bytes, f64::from_le_bytes),
+            DType::C64 | DType::C128 | DType::F8E4M3 | DType::F8E5M2 => return None,
+        })
     }
 }
 

@@ -22,6 +22,7 @@
 //! | `i2rmb` | `Conv` or, in windows, `Gemm` on rows; see `lower/block.rs` |
 
 mod builder;
+mod initializers;
 mod lower;
 mod operators;
 pub(crate) mod outline;
@@ -33,6 +34,7 @@ mod tests;
 use emoc_ir::{DType, Diagnostic, Dim, Graph, Result, Shape, Value, Verified};
 use prost::Message;
 
+pub use initializers::{Initializer, initializers};
 pub use read::{Description, describe, with_weights_of};
 
 use lower::Lowering;

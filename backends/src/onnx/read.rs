@@ -23,6 +23,9 @@ pub struct Description {
     pub opset: i64,
     /// Nodes of the graph.
     pub nodes: usize,
+    /// How many of them each operator has. Operators of other domains have those before their
+    /// names: `com.microsoft.Gelu`.
+    pub operators: BTreeMap<String, usize>,
     /// Elements of its floating-point initializers.
     pub parameters: u64,
     /// Metadata in the file's order.
@@ -55,11 +58,16 @@ pub fn describe(bytes: &[u8]) -> Result<Description> {
     };
     let parameters = graph.initializer.iter().filter(float).map(elements);
     let metadata = model.metadata_props.into_iter();
+    let mut operators = BTreeMap::new();
+    for node in &graph.node {
+        *operators.entry(node.operator()).or_default() += 1;
+    }
     Ok(Description {
         producer: model.producer_name,
         producer_version: model.producer_version,
         opset: own_opset(&model.opset_import),
         nodes: graph.node.len(),
+        operators,
         parameters: parameters.fold(0, u64::saturating_add),
         metadata: metadata.map(|row| (row.key, row.value)).collect(),
     })
@@ -89,7 +97,21 @@ struct GraphHead {
 }
 
 #[derive(Clone, PartialEq, Message)]
-struct NodeHead {}
+struct NodeHead {
+    #[prost(string, tag = "4")]
+    op_type: String,
+    #[prost(string, tag = "7")]
+    domain: String,
+}
+
+impl NodeHead {
+    fn operator(&self) -> String {
+        match &*self.domain {
+            "" | "ai.onnx" => self.op_type.clone(),
+            domain => format!("{domain}.{}", self.op_type),
+        }
+    }
+}
 
 #[derive(Clone, PartialEq, Message)]
 struct TensorHead {
@@ -204,6 +226,7 @@ weights {
         assert_eq!(found.producer, "emoc");
         assert_eq!(found.opset, 20);
         assert_eq!(found.nodes, 2);
+        assert_eq!(found.operators, [("Mul".to_owned(), 2)].into());
         assert_eq!(found.parameters, 4);
         assert_eq!(found.get("window"), Some("7"));
         assert_eq!(found.get("labels"), None);

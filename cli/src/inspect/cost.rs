@@ -67,6 +67,7 @@ fn published_of(variant: &Variant) -> Vec<Published> {
     at_224.into_iter().chain(at_512).collect()
 }
 
+/// Multiply-accumulates for people.
 pub fn millions(macs: u64) -> String {
     format!("{:.1}M", macs as f64 / 1e6)
 }

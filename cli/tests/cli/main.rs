@@ -4,6 +4,7 @@ mod agreement;
 mod commands;
 mod digits;
 mod eval;
+mod diff;
 mod doctor;
 mod inspect;
 mod precision;
