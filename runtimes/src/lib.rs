@@ -31,6 +31,7 @@ pub mod tensorrt_rtx;
 
 mod compare;
 mod timing;
+mod worker;
 
 mod guard;
 
@@ -43,7 +44,8 @@ pub use model::{OnnxModel, ValueInfo};
 pub use onnxruntime::NAME as ONNX_RUNTIME;
 pub use process::Children;
 pub use program::Program;
-pub use runtime::{Found, Missing, Options, Runtime, Session, all};
+pub use runtime::{Found, Missing, Options, Runtime, Session, all, find};
 pub use tensor::{InputFact, NamedTensor};
 pub use timing::{Timing, time_runs};
 pub use tract::NAME as TRACT;
+pub use worker::{Ready, Worker, serve};

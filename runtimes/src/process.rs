@@ -5,7 +5,7 @@ use std::{
     mem,
     os::unix::process::{CommandExt, ExitStatusExt},
     path::Path,
-    process::{Command, ExitStatus, Stdio},
+    process::{Child, Command, ExitStatus, Stdio},
     sync::{Mutex, MutexGuard, PoisonError},
     thread,
     time::{Duration, Instant},
@@ -17,7 +17,7 @@ use rustix::process::{Pid, Signal, kill_process_group};
 use crate::guard::brief;
 
 /// What is kept of each stream. A build that prints more has been failing for long.
-const KEPT: u64 = 4 << 20;
+pub(crate) const KEPT: u64 = 4 << 20;
 
 /// The longest pause before looking again whether a program has ended.
 const PAUSE: Duration = Duration::from_millis(20);
@@ -42,12 +42,18 @@ impl Children {
         mem::forget(list);
     }
 
+    /// Takes a program that has ended from the list.
+    pub(crate) fn forget(&self, group: Option<Pid>) {
+        self.list().retain(|&listed| Some(listed) != group);
+    }
+
     fn list(&self) -> MutexGuard<'_, Vec<Pid>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn kill(group: Pid) {
+/// Ends a program and all that it started.
+pub(crate) fn kill(group: Pid) {
     // Fails when the program has just ended by itself.
     let _ = kill_process_group(group, Signal::KILL);
 }
@@ -88,26 +94,32 @@ impl Ended {
     }
 }
 
-/// Runs `command` with nothing to read, for at most `patience`.
+/// Starts `command` as the head of a process group, which is listed among the children.
 ///
 /// # Errors
-/// It does not start, or does not end in time; then it is killed, with all that it started.
-pub(crate) fn run(command: &mut Command, patience: Duration, children: &Children) -> Result<Ended> {
+/// It does not start.
+pub(crate) fn start(command: &mut Command, children: &Children) -> Result<(Child, Option<Pid>)> {
     let program = Path::new(command.get_program()).to_owned();
     command
-        .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .process_group(0);
     // Held until the child is listed: nobody can be told to end it before.
     let mut list = children.list();
     let started = command.spawn();
-    let mut child =
-        started.map_err(|error| Diagnostic::io("start the program", &program, &error))?;
+    let child = started.map_err(|error| Diagnostic::io("start the program", &program, &error))?;
     let group = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
     list.extend(group);
-    drop(list);
+    Ok((child, group))
+}
 
+/// Runs `command` with nothing to read, for at most `patience`.
+///
+/// # Errors
+/// It does not start, or does not end in time; then it is killed, with all that it started.
+pub(crate) fn run(command: &mut Command, patience: Duration, children: &Children) -> Result<Ended> {
+    let program = Path::new(command.get_program()).to_owned();
+    let (mut child, group) = start(command.stdin(Stdio::null()), children)?;
     let streams = (child.stdout.take(), child.stderr.take());
     let outcome = thread::scope(|scope| {
         let stdout = scope.spawn(|| keep(streams.0));
@@ -129,7 +141,7 @@ pub(crate) fn run(command: &mut Command, patience: Duration, children: &Children
         let said = (stdout.join(), stderr.join());
         status.map(|status| (status, said))
     });
-    children.list().retain(|&listed| Some(listed) != group);
+    children.forget(group);
 
     let (status, (stdout, stderr)) =
         outcome.map_err(|error| Diagnostic::io("wait for the program", &program, &error))?;
@@ -146,7 +158,7 @@ pub(crate) fn run(command: &mut Command, patience: Duration, children: &Children
 }
 
 /// The beginning of a stream; the rest is read too, so that the program is not held up.
-fn keep(stream: Option<impl Read>) -> Vec<u8> {
+pub(crate) fn keep(stream: Option<impl Read>) -> Vec<u8> {
     let mut kept = Vec::new();
     if let Some(mut stream) = stream {
         // A stream that breaks is one that ends.

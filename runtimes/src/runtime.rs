@@ -9,17 +9,36 @@ use std::{
 use emoc_ir::{Diagnostic, Result};
 use serde::Serialize;
 
-use crate::{BoundModel, InputFact, NamedTensor, onnxruntime, tract};
+use crate::{BoundModel, InputFact, NamedTensor, guard::brief, onnxruntime, tract};
 
 /// Every runtime, in the order of the report. One line each.
-const RUNTIMES: &[fn(&Options) -> Result<Found>] = &[tract::find, onnxruntime::find];
+const RUNTIMES: &[(&str, Find)] = &[
+    (tract::NAME, tract::find),
+    (onnxruntime::NAME, onnxruntime::find),
+];
+
+type Find = fn(&Options) -> Result<Found>;
 
 /// Looks for every runtime. One that is not there is a row of the report, not an error.
 ///
 /// # Errors
 /// `Kind::RuntimeMissing` when a runtime that the options demand cannot be used.
 pub fn all(options: &Options) -> Result<Vec<Found>> {
-    RUNTIMES.iter().map(|find| find(options)).collect()
+    RUNTIMES.iter().map(|(_, find)| find(options)).collect()
+}
+
+/// Looks for the runtime with this name alone: no library of another one is loaded.
+///
+/// # Errors
+/// Those of [`all`], and that there is no such runtime.
+pub fn find(name: &str, options: &Options) -> Result<Found> {
+    match RUNTIMES.iter().find(|(found, _)| *found == name) {
+        Some((_, find)) => find(options),
+        None => Err(Diagnostic::usage(format!(
+            "there is no runtime called `{}`",
+            brief(name)
+        ))),
+    }
 }
 
 /// Where runtimes may be found. The caller fills it in: this crate reads no environment.

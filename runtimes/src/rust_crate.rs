@@ -95,6 +95,19 @@ impl Cargo {
     }
 }
 
+/// The command for a [`Worker`] of a crate: `program`, which [`Cargo::build`] made, runs the
+/// picture in the file `input`.
+///
+/// [`Worker`]: crate::Worker
+pub fn worker(program: &Path, input: &Path, threads: usize) -> Command {
+    let mut command = Command::new(program);
+    command
+        .arg(input)
+        .arg("--serve")
+        .env("EMOC_THREADS", threads.to_string());
+    command
+}
+
 /// The path of the example in what cargo says, one JSON object in a line.
 fn executable(messages: &[u8]) -> Option<PathBuf> {
     #[derive(Deserialize)]

@@ -103,6 +103,8 @@ pub fn emit(graph: &Verified, options: &Options) -> Result<Emitted> {
 ///
 /// `emoc_check INPUT OUTPUT --runs N` reads float32 little-endian pictures, writes all their
 /// outputs, and prints `{"isa", "threads", "arena_bytes", "times_ms"}` of N more runs.
+/// `emoc_check INPUT --serve` runs the picture once, prints `{"isa", "threads"}`, and then for
+/// every line with a number the `{"times_ms"}` of that many runs.
 pub fn check_example(emitted: &Emitted) -> (String, Vec<u8>) {
     let mut template = Template::default();
     template.set("module", module(&emitted.name));
