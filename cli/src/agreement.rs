@@ -36,7 +36,7 @@ use crate::{
 pub const DYNAMIC_BATCH: usize = 2;
 
 /// Numbers of an input that is checked, at most: half a gigabyte.
-const MAX_INPUT: usize = 1 << 27;
+pub const MAX_INPUT: usize = 1 << 27;
 
 /// Times are measured on one thread: they compare across machines and runtimes then.
 const THREADS: usize = 1;
@@ -49,14 +49,19 @@ const TIMING: Duration = Duration::from_millis(300);
 /// # Errors
 /// A runtime that was demanded is not there.
 pub fn runtimes(args: &RuntimeArgs) -> Result<Vec<Found>> {
+    emoc_runtimes::all(&places(args.onnxruntime_lib.clone()))
+}
+
+/// Where runtimes are looked for.
+pub fn places(onnxruntime_lib: Option<PathBuf>) -> Options {
     let path = |name: &str| std::env::var_os(name).map(PathBuf::from);
-    emoc_runtimes::all(&Options {
-        onnxruntime_lib: args.onnxruntime_lib.clone(),
+    Options {
+        onnxruntime_lib,
         ort_dylib_path: path("ORT_DYLIB_PATH"),
         onnxruntime_dir: Some(PathBuf::from(".onnxruntime")),
         path: std::env::var_os("PATH"),
         home: path("HOME"),
-    })
+    }
 }
 
 /// The error for a runtime that was demanded.

@@ -15,7 +15,7 @@ use emoc_ir::{Diagnostic, Dim, ops::Attention};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    diff, doctor,
+    bench, diff, doctor,
     eval::{self, EvalArgs},
     report,
     run::{self, RunArgs},
@@ -128,6 +128,12 @@ pub enum Command {
     /// Write everything about a model on one HTML page
     #[command(after_help = format!("{}\n{EXIT_CODES}", report::EXAMPLES))]
     Report(report::ReportArgs),
+    /// Measure models in every runtime that can run them
+    #[command(after_help = format!("{}\n{EXIT_CODES}", bench::EXAMPLES))]
+    Bench(bench::BenchArgs),
+    /// What `bench` measures: a process that runs one model
+    #[command(hide = true)]
+    BenchWorker(bench::WorkerArgs),
     /// Say how two checkpoints or artifacts differ
     #[command(after_help = format!("{}\n{EXIT_CODES}", diff::EXAMPLES))]
     Diff(diff::DiffArgs),

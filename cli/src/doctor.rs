@@ -87,8 +87,8 @@ impl Item {
 /// What each is good for, in half a line.
 fn gives(name: &str) -> &'static str {
     match name {
-        "tract" => "runs ONNX files; built in",
-        "ONNX Runtime" => "runs ONNX files, as most people deploy them",
+        emoc_runtimes::TRACT => "runs ONNX files; built in",
+        emoc_runtimes::ONNX_RUNTIME => "runs ONNX files, as most people deploy them",
         "cargo" => "builds, checks and runs Rust crates",
         "python3" => "build.py of TensorRT bundles; loads TensorRT-RTX",
         "TensorRT-RTX" => "checks bundles and builds engines, without a GPU",

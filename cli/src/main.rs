@@ -4,6 +4,7 @@ mod args;
 mod exit;
 mod ui;
 
+mod bench;
 mod check;
 mod compile;
 mod diff;
@@ -61,6 +62,8 @@ fn run(command: Command, ui: &Ui) -> emoc_ir::Result<()> {
         Command::Run(args) => run::run(&args, ui),
         Command::Eval(args) => eval::run(&args, ui),
         Command::Report(args) => report::run(&args, ui),
+        Command::Bench(args) => bench::run(&args, ui),
+        Command::BenchWorker(args) => bench::work(&args),
         Command::Diff(args) => diff::run(&args, ui),
         Command::Doctor => doctor::run(ui),
         Command::Completions { shell } => {

@@ -9,8 +9,8 @@ use super::{
     words::Change,
 };
 use crate::{
-    inspect::cost::millions,
     agreement_table::{cosine, difference},
+    inspect::cost::millions,
     table::{Cell, Side, Table, bytes, grouped},
     ui::{BOLD, DIM, printable},
 };

@@ -2,7 +2,8 @@
 
 use std::{
     borrow::Cow,
-    path::PathBuf,
+    path::{Path, PathBuf},
+    process::Command,
     sync::atomic::{AtomicUsize, Ordering},
 };
 
@@ -10,10 +11,10 @@ use emoc_backends::{
     onnx,
     rust_crate::{self, Emitted},
 };
-use emoc_ir::{Diagnostic, Graph, Kind, Result};
+use emoc_ir::{Diagnostic, Graph, Kind, Result, seeded};
 use emoc_runtimes::{
     Found, InputFact, OnnxModel, Runtime, Session,
-    rust_crate::{Cargo, CrateSession, NAME},
+    rust_crate::{self as rust_crate_process, Cargo, CrateSession, NAME},
 };
 
 use super::{Model, RuntimeChoice, open::Source, reference::ReferenceSession};
@@ -215,6 +216,49 @@ impl Engine<'_> {
     /// Whether each inference starts a program of its own.
     pub fn is_program(&self) -> bool {
         matches!(self.how, How::Crate { .. })
+    }
+
+    /// A process that keeps the model and runs it on a seeded input, on `threads` threads. Its
+    /// files are `name` and more in `folder`.
+    ///
+    /// # Errors
+    /// The file system refuses, or the evaluator, which is no runtime, is asked for.
+    pub fn worker(&self, folder: &TemporaryFolder, name: &str, threads: usize) -> Result<Command> {
+        let file = folder.path().join(name);
+        match &self.how {
+            How::Onnx { bytes, runtime } => {
+                if !file.exists() {
+                    folder.write(name, bytes)?;
+                }
+                let emoc = std::env::current_exe()
+                    .map_err(|error| Diagnostic::io("find", Path::new("emoc"), &error))?;
+                let shape: Vec<_> = self.input.shape.iter().map(usize::to_string).collect();
+                let mut command = Command::new(emoc);
+                command.arg("bench-worker").arg(&file);
+                command.args(["--engine", self.name, "--shape", &shape.join(",")]);
+                command.args(["--threads", &threads.to_string()]);
+                if let Some(library) = runtime.library() {
+                    command.arg("--onnxruntime-lib").arg(library);
+                }
+                Ok(command)
+            }
+            How::Crate { program, .. } => {
+                if !file.exists() {
+                    let values = seeded::values("input", &self.input.shape, 0);
+                    let bytes: Vec<u8> = values.iter().flat_map(|x| x.to_le_bytes()).collect();
+                    folder.write(name, &bytes)?;
+                }
+                Ok(rust_crate_process::worker(program, &file, threads))
+            }
+            How::Reference(_) => Err(Diagnostic::usage(
+                "the reference evaluator is there to be right, and is not measured",
+            )),
+        }
+    }
+
+    /// Images of one inference.
+    pub fn images(&self) -> usize {
+        self.input.shape.first().copied().unwrap_or(1)
     }
 
     /// The runtime with its version.

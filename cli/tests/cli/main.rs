@@ -2,10 +2,10 @@
 
 mod agreement;
 mod commands;
-mod digits;
-mod eval;
 mod diff;
+mod digits;
 mod doctor;
+mod eval;
 mod inspect;
 mod precision;
 mod report;

@@ -1,0 +1,165 @@
+//! The report for people.
+
+use std::fmt::Write;
+
+use super::{
+    Report,
+    candidates::Failed,
+    measure::{Measured, Noise},
+};
+use crate::{
+    table::{Cell, Side, Table},
+    ui::{BOLD, DIM, GOOD, WARNING, printable},
+};
+
+pub fn text(report: &Report) -> String {
+    let mut text = String::new();
+    let several = report.models.len() > 1;
+    for model in &report.models {
+        let line = format!("{}: {}", model.path, model.facts.title);
+        let line = printable(&line).replace('\n', " ");
+        let _ = match several {
+            true => writeln!(text, "{BOLD}{}{BOLD:#}  {line}", model.name),
+            false => writeln!(text, "{BOLD}{line}{BOLD:#}"),
+        };
+    }
+    if !report.results.is_empty() {
+        let _ = write!(text, "\n{}", table(&report.results, several));
+        text.push_str(&footer(report));
+    }
+    for failed in &report.failed {
+        text.push_str(&failure(failed, several));
+    }
+    text.push_str(&noise(&report.noise, several));
+    text
+}
+
+fn table(results: &[Measured], several: bool) -> Table {
+    let columns = [
+        ("model", Side::Left),
+        ("runtime", Side::Left),
+        ("threads", Side::Right),
+        ("median", Side::Right),
+        ("spread", Side::Right),
+        ("images/s", Side::Right),
+        ("ratio", Side::Right),
+        ("start", Side::Right),
+        ("memory", Side::Right),
+    ];
+    let skipped = usize::from(!several);
+    let mut table = Table::new(&columns[skipped..]);
+    for (place, row) in results.iter().enumerate() {
+        let median = time(row.median_ms);
+        let cells: [Cell; 9] = [
+            row.facts.model.clone().into(),
+            row.facts.runtime.into(),
+            row.facts.threads.to_string().into(),
+            match place {
+                0 => Cell::styled(median, GOOD),
+                _ => median.into(),
+            },
+            format!("{:.1} %", 100.0 * row.spread()).into(),
+            format!("{:.1}", row.images_per_second).into(),
+            format!("{:.2}", row.ratio).into(),
+            format!("{:.0} ms", row.cold_start_ms).into(),
+            row.peak_memory
+                .map_or("-".into(), |bytes| format!("{:.0} MB", bytes as f64 / 1e6))
+                .into(),
+        ];
+        table.row(cells.into_iter().skip(skipped));
+    }
+    table
+}
+
+fn time(ms: f64) -> String {
+    match ms {
+        ..1.0 => format!("{ms:.3} ms"),
+        1.0..100.0 => format!("{ms:.2} ms"),
+        _ => format!("{ms:.0} ms"),
+    }
+}
+
+fn footer(report: &Report) -> String {
+    let mut versions: Vec<String> = Vec::new();
+    for Measured { facts, .. } in &report.results {
+        let version = match (&facts.isa, &facts.version) {
+            (Some(isa), _) => format!("{} in {isa}", facts.runtime),
+            (None, Some(version)) => format!("{} {version}", facts.runtime),
+            (None, None) => continue,
+        };
+        if !versions.contains(&version) {
+            versions.push(version);
+        }
+    }
+    let rounds = match report.rounds {
+        1 => "1 round".to_owned(),
+        rounds => format!("{rounds} rounds"),
+    };
+    let cores = match report.cores {
+        1 => "1 core".to_owned(),
+        cores => format!("{cores} cores"),
+    };
+    let images = report.results.iter().map(|row| row.facts.images).max();
+    let images = match images {
+        Some(images @ 2..) => format!("; {images} images at a time at most"),
+        _ => String::new(),
+    };
+    format!(
+        "{DIM}{}; {cores}{images}\n{rounds} in turn; spread: from quartile to quartile, of the \
+         median\nratio: to the fastest, round by round; start: to the first result\n{DIM:#}",
+        printable(&versions.join(", "))
+    )
+}
+
+fn of(model: &str, several: bool) -> String {
+    match several {
+        true => format!(" of {model}"),
+        false => String::new(),
+    }
+}
+
+fn failure(failed: &Failed, several: bool) -> String {
+    let Failed {
+        model,
+        runtime,
+        error,
+    } = failed;
+    let of = of(model, several);
+    let mut text = format!(
+        "{WARNING}not measured{WARNING:#}: {runtime}{of}: {}",
+        error.message
+    );
+    let why = error.details.iter().chain(&error.help);
+    if let Some(why) = why.map(|why| printable(why)).next() {
+        let _ = write!(text, "; {why}");
+    }
+    text.push('\n');
+    text
+}
+
+fn noise(noise: &[Noise], several: bool) -> String {
+    let mut text = String::new();
+    if noise.is_empty() {
+        return text;
+    }
+    let _ = writeln!(
+        text,
+        "{WARNING}the machine is too noisy to trust these times{WARNING:#}: close what runs \
+         beside, or take more --runs"
+    );
+    for row in noise {
+        let of = of(&row.model, several);
+        let share = match row.cpu_share {
+            Some(share) => format!(", computed for {:.0} % of the time", 100.0 * share),
+            None => String::new(),
+        };
+        let _ = writeln!(
+            text,
+            "  {}{of} on {} threads: spread {:.0} %{share}",
+            row.runtime,
+            row.threads,
+            100.0 * row.spread,
+        );
+    }
+    text
+}
