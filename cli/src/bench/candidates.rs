@@ -113,7 +113,10 @@ impl Candidates {
         ui: &Ui,
     ) {
         for threads in [1, cores] {
-            ui.step(format!("starting {} on {threads} threads", engine.title()));
+            ui.step(format!(
+                "starting {} ({threads} of {cores} cores)",
+                engine.title()
+            ));
             match self.candidate(index, choice, engine, threads) {
                 // One that computes on fewer threads than it may is there already.
                 Ok(candidate) if threads > 1 && candidate.facts.threads == 1 => {}

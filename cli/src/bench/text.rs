@@ -111,6 +111,13 @@ fn footer(report: &Report) -> String {
     )
 }
 
+fn threads(count: usize) -> String {
+    match count {
+        1 => "1 thread".to_owned(),
+        count => format!("{count} threads"),
+    }
+}
+
 fn of(model: &str, several: bool) -> String {
     match several {
         true => format!(" of {model}"),
@@ -155,9 +162,9 @@ fn noise(noise: &[Noise], several: bool) -> String {
         };
         let _ = writeln!(
             text,
-            "  {}{of} on {} threads: spread {:.0} %{share}",
+            "  {}{of} on {}: spread {:.0} %{share}",
             row.runtime,
-            row.threads,
+            threads(row.threads),
             100.0 * row.spread,
         );
     }

@@ -1,6 +1,7 @@
 //! The command line as a user meets it.
 
 mod agreement;
+mod bench;
 mod commands;
 mod diff;
 mod digits;
