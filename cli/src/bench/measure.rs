@@ -52,6 +52,9 @@ pub struct Measured {
     pub cold_start_ms: f64,
     /// The most memory that the process used, in bytes.
     pub peak_memory: Option<u64>,
+    /// The median of the CPU time of an inference, of all threads together: what the time would
+    /// be on one thread if nothing else ran.
+    pub cpu_ms: Option<f64>,
     /// The share of the time that its threads computed, of all of them together.
     pub cpu_share: Option<f64>,
     /// One for each round.
@@ -71,9 +74,12 @@ struct Times {
     rounds: Vec<f64>,
     /// Runs of one round.
     runs: usize,
-    /// Everything that ran since the clocks were read.
+    /// CPU time of an inference in each round, in milliseconds; not where the system does not
+    /// tell.
+    cpu: Vec<f64>,
+    /// All runs together, and what they computed.
     total: Duration,
-    cpu: Option<Duration>,
+    computed: Duration,
 }
 
 /// Runs the rounds: their number, and what was measured, the fastest first. A candidate that fails
@@ -93,6 +99,7 @@ pub fn rounds(
         Ok(())
     });
     let most = demanded.map_or(ROUNDS, |runs| runs as usize);
+    ui.count("measuring", most);
     let start = Instant::now();
     let mut done = 0;
     while done < most && !running.is_empty() {
@@ -100,7 +107,6 @@ pub fn rounds(
         if late && done >= FEWEST {
             break;
         }
-        ui.step(format!("measuring, round {} of {most}", done + 1));
         let count = running.len();
         let mut broken = None;
         for offset in 0..count {
@@ -112,7 +118,10 @@ pub fn rounds(
             }
         }
         match broken {
-            None => done += 1,
+            None => {
+                done += 1;
+                ui.advance();
+            }
             // The others run this round again.
             Some((index, error)) => {
                 times.remove(index);
@@ -162,15 +171,24 @@ fn warm_up(candidate: &mut Candidate) -> Result<Times> {
     Ok(Times {
         rounds: Vec::new(),
         runs: (runs as usize).clamp(1, MOST_RUNS),
+        cpu: Vec::new(),
         total: Duration::ZERO,
-        cpu: candidate.worker.cpu_time(),
+        computed: Duration::ZERO,
     })
 }
 
 /// One run that does not count, because others have used the caches, and those that do.
 fn round(candidate: &mut Candidate, times: &mut Times) -> Result<()> {
+    let before = candidate.worker.cpu_time();
     let runs = candidate.worker.times(1 + times.runs)?;
-    times.total += runs.iter().sum::<Duration>();
+    if let Some((before, after)) = before.zip(candidate.worker.cpu_time()) {
+        let computed = after.saturating_sub(before);
+        times.total += runs.iter().sum::<Duration>();
+        times.computed += computed;
+        times
+            .cpu
+            .push(1e3 * computed.as_secs_f64() / runs.len() as f64);
+    }
     let counted = runs.iter().skip(1).map(|run| 1e3 * run.as_secs_f64());
     times.rounds.push(quartiles(counted.collect())[1]);
     if candidate.facts.threads > 1 {
@@ -186,8 +204,7 @@ fn measured((candidate, times): (&Candidate, &Times)) -> Measured {
         cold_start_ms,
     } = candidate;
     let [first, median, third] = quartiles(times.rounds.clone());
-    let cpu = times.cpu.zip(worker.cpu_time());
-    let computed = cpu.map(|(before, after)| after.saturating_sub(before).as_secs_f64());
+    let known = !times.cpu.is_empty();
     let offered = times.total.as_secs_f64() * facts.threads as f64;
     Measured {
         median_ms: median,
@@ -197,7 +214,8 @@ fn measured((candidate, times): (&Candidate, &Times)) -> Measured {
         ratio: 1.0,
         cold_start_ms: *cold_start_ms,
         peak_memory: worker.peak_memory(),
-        cpu_share: computed.map(|computed| (computed / offered).min(1.0)),
+        cpu_ms: known.then(|| quartiles(times.cpu.clone())[1]),
+        cpu_share: known.then(|| (times.computed.as_secs_f64() / offered).min(1.0)),
         times_ms: times.rounds.clone(),
         facts: facts.clone(),
     }
@@ -225,6 +243,7 @@ pub struct Noise {
     pub threads: usize,
     /// See [`Measured::spread`].
     pub spread: f64,
+    pub cpu_ms: Option<f64>,
     pub cpu_share: Option<f64>,
 }
 
@@ -242,6 +261,7 @@ pub fn noise(results: &[Measured]) -> Vec<Noise> {
             runtime: measured.facts.runtime,
             threads: measured.facts.threads,
             spread: measured.spread(),
+            cpu_ms: measured.cpu_ms,
             cpu_share: measured.cpu_share,
         })
         .collect()
@@ -282,6 +302,7 @@ mod tests {
                 ratio: 1.0,
                 cold_start_ms: 50.0,
                 peak_memory: None,
+                cpu_ms: None,
                 cpu_share,
                 times_ms: Vec::new(),
             };

@@ -151,22 +151,25 @@ fn noise(noise: &[Noise], several: bool) -> String {
     }
     let _ = writeln!(
         text,
-        "{WARNING}the machine is too noisy to trust these times{WARNING:#}: close what runs \
-         beside, or take more --runs"
+        "{WARNING}too noisy to trust{WARNING:#}: close what runs beside, or go \
+         by the CPU time"
     );
+    let mut table = Table::new(&[
+        ("", Side::Left),
+        ("spread", Side::Right),
+        ("computing", Side::Right),
+        ("CPU time", Side::Right),
+    ]);
     for row in noise {
         let of = of(&row.model, several);
-        let share = match row.cpu_share {
-            Some(share) => format!(", computed for {:.0} % of the time", 100.0 * share),
-            None => String::new(),
-        };
-        let _ = writeln!(
-            text,
-            "  {}{of} on {}: spread {:.0} %{share}",
-            row.runtime,
-            threads(row.threads),
-            100.0 * row.spread,
-        );
+        let percent = |share: f64| format!("{:.0} %", 100.0 * share);
+        table.row([
+            format!("  {}{of}, {}", row.runtime, threads(row.threads)).into(),
+            percent(row.spread).into(),
+            row.cpu_share.map_or("-".into(), percent).into(),
+            row.cpu_ms.map_or("-".into(), time).into(),
+        ]);
     }
+    let _ = write!(text, "{table}");
     text
 }
