@@ -4,7 +4,7 @@ use std::{path::Path, process::Stdio, thread, time::Duration};
 
 use serde_json::{Value, json};
 
-use crate::{COMPILE, command, emoc, fixture, names, stderr, stdout};
+use crate::{COMPILE, command, emoc, expect, fixture, names, stderr, stdout};
 
 fn compile(folder: &Path, arguments: &str) {
     let output = emoc(folder, arguments);
@@ -161,14 +161,7 @@ fn nonsense() {
         &format!("{COMPILE} --no-check --output a.onnx"),
     );
     let check = |arguments: &str, code: i32, message: &str| {
-        let output = emoc(folder.path(), arguments);
-        let text = stderr(&output);
-        assert_eq!(output.status.code(), Some(code), "{arguments}: {text}");
-        assert!(
-            text.contains(message),
-            "{arguments}: `{message}` is not in:\n{text}"
-        );
-        assert!(!text.contains("panicked"), "{arguments}: {text}");
+        expect(folder.path(), arguments, code, message);
     };
     check("bench", 2, "Usage: emoc bench");
     check("bench missing.onnx", 4, "missing.onnx");

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::{COMPILE, emoc, fixture, stderr, stdout};
+use crate::{COMPILE, emoc, expect, fixture, stderr, stdout};
 
 #[test]
 fn exit_codes() {
@@ -10,14 +10,7 @@ fn exit_codes() {
     std::fs::write(folder.path().join("text.pth"), "no checkpoint").expect("a file");
     std::fs::write(folder.path().join("mine.onnx"), "mine").expect("a file");
     let check = |arguments: &str, code: i32, message: &str| {
-        let output = emoc(folder.path(), arguments);
-        let stderr = stderr(&output);
-        assert_eq!(output.status.code(), Some(code), "{arguments}: {stderr}");
-        assert!(
-            stderr.contains(message),
-            "{arguments}: `{message}` is not in:\n{stderr}"
-        );
-        assert!(!stderr.contains("panicked"), "{arguments}: {stderr}");
+        expect(folder.path(), arguments, code, message);
     };
     let tiny = fixture("tiny.pth");
     check("--help", 0, "");

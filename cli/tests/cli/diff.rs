@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use crate::{COMPILE, emoc, fixture, stderr, stdout};
+use crate::{COMPILE, emoc, expect, fixture, stderr, stdout};
 
 /// The network of the fixtures, which is not published.
 const TINY: &str = "--dim-head 8,8 --attention hybrid";
@@ -289,13 +289,7 @@ fn nonsense() {
     assert!(output.status.success(), "{}", stderr(&output));
     let tiny = fixture("tiny.pth");
     let check = |arguments: &str, code: i32, message: &str| {
-        let output = emoc(folder.path(), &format!("diff {arguments}"));
-        let text = stderr(&output);
-        assert_eq!(output.status.code(), Some(code), "{arguments}: {text}");
-        assert!(
-            text.contains(message),
-            "{arguments}: `{message}` is not in:\n{text}"
-        );
+        let output = expect(folder.path(), &format!("diff {arguments}"), code, message);
         assert_eq!(stdout(&output), "", "{arguments}");
     };
     check("", 2, "Usage: emoc diff");

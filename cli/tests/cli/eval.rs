@@ -10,7 +10,7 @@ use std::{
 
 use serde_json::{Value, json};
 
-use crate::{command, digits, emoc, stderr, stdout};
+use crate::{command, digits, emoc, expect, stderr, stdout};
 
 fn eval() -> String {
     let (model, data) = (digits("digits.safetensors"), digits("pictures"));
@@ -54,10 +54,7 @@ fn shards_merge_to_the_whole() {
     assert_eq!(merged, expected);
 
     let check = |files: &str, code, message: &str| {
-        let output = emoc(path, &format!("eval --merge {files}"));
-        let errors = stderr(&output);
-        assert_eq!(output.status.code(), Some(code), "{files}: {errors}");
-        assert!(errors.contains(message), "{files}: {errors}");
+        expect(path, &format!("eval --merge {files}"), code, message);
     };
     check("1.json 2.json", 0, "shards are missing, of 3: 3");
     check("1.json 1.json", 3, "shard 1 is there twice");
@@ -145,10 +142,7 @@ fn folders() {
     assert_eq!(result["skipped"][0]["file"], "7/text.jpg");
 
     let check = |arguments: &str, code, message: &str| {
-        let output = emoc(path, &format!("{eval} {arguments}"));
-        let errors = stderr(&output);
-        assert_eq!(output.status.code(), Some(code), "{arguments}: {errors}");
-        assert!(errors.contains(message), "{arguments}: {errors}");
+        expect(path, &format!("{eval} {arguments}"), code, message);
     };
     check("--data missing", 4, "missing");
     check("--data nothing", 3, "no class folder");

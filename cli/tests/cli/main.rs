@@ -38,6 +38,20 @@ fn emoc(folder: &Path, arguments: &str) -> Output {
     command(folder, arguments).output().expect("emoc starts")
 }
 
+/// Runs emoc and expects this exit code, and this in what it says on the standard error.
+#[track_caller]
+fn expect(folder: &Path, arguments: &str, code: i32, message: &str) -> Output {
+    let output = emoc(folder, arguments);
+    let said = stderr(&output);
+    assert_eq!(output.status.code(), Some(code), "{arguments}: {said}");
+    assert!(
+        said.contains(message),
+        "{arguments}: `{message}` is not in:\n{said}"
+    );
+    assert!(!said.contains("panicked"), "{arguments}: {said}");
+    output
+}
+
 fn fixture(name: &str) -> String {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures");
     folder.join(name).display().to_string()

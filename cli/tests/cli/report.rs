@@ -11,7 +11,7 @@ use std::{
 use html5gum::{StartTag, Token, Tokenizer};
 use serde_json::{Value, json};
 
-use crate::{COMPILE, command, emoc, fixture, names, stderr, stdout};
+use crate::{COMPILE, command, emoc, expect, fixture, names, stderr, stdout};
 
 const SEEDED: &str = "report --variant 1M --input-size 64";
 const OWN: &str = "--dim-head 8,8 --attention hybrid --input-size 64";
@@ -377,13 +377,7 @@ fn what_is_refused() {
     exits(&emoc(folder.path(), &made), 0, &made);
     let before = names(folder.path());
     let check = |arguments: &str, code: i32, message: &str| {
-        let output = emoc(folder.path(), arguments);
-        exits(&output, code, arguments);
-        let said = stderr(&output);
-        assert!(
-            said.contains(message),
-            "{arguments}: no `{message}` in {said}"
-        );
+        expect(folder.path(), arguments, code, message);
         assert_eq!(names(folder.path()), before, "{arguments}");
     };
     check("report", 2, "MODEL");
