@@ -97,6 +97,28 @@ impl OnnxFile {
         onnx::emit(&emitted, &options)
     }
 
+    /// The names of the classes in the metadata.
+    ///
+    /// # Errors
+    /// They are no list of names, or not as many as the network has classes.
+    pub fn labels(&self) -> Result<Option<Vec<String>>> {
+        let Some(text) = self.description.get(key::LABELS) else {
+            return Ok(None);
+        };
+        let at = |error: Box<Diagnostic>| error.at(format!("metadata `{}`", key::LABELS));
+        let names: Vec<String> = serde_json::from_str(text).map_err(|error| {
+            at(Diagnostic::input(format!(
+                "the metadata lists no class names: {error}"
+            )))
+        })?;
+        let classes = self
+            .origin
+            .as_ref()
+            .and_then(|origin| origin.network.classes);
+        check_labels(&names, classes).map_err(at)?;
+        Ok(Some(names))
+    }
+
     /// Whether the file begins like an ONNX file and not like a checkpoint.
     pub fn is_one(path: &Path) -> bool {
         let mut start = [0; 3];
@@ -106,6 +128,24 @@ impl OnnxFile {
                 .is_ok();
         // `ir_version`, then one of the strings that may follow it, or the graph.
         read && matches!(start, [0x08, 1..=0x20, 0x12 | 0x1a | 0x3a])
+    }
+}
+
+/// Refuses names of another number of classes than the network has.
+fn check_labels(names: &[String], classes: Option<usize>) -> Result<()> {
+    let found = names.len();
+    match classes {
+        Some(classes) if classes != found => Err(Diagnostic::input(format!(
+            "the artifact names {found} classes and has {classes}"
+        ))),
+        _ => Ok(()),
+    }
+}
+
+/// Says which files of a folder are not as emoc wrote them.
+pub fn say_changed(changed: &[String], ui: &Ui) {
+    for file in changed {
+        ui.warn(format_args!("{file} was changed since emoc wrote it"));
     }
 }
 
@@ -131,6 +171,9 @@ impl CrateFolder {
             return Err(Diagnostic::input(message).file(path));
         };
         let manifest = CrateManifest::parse(&bytes).map_err(|error| error.file(&manifest))?;
+        if let Some(labels) = &manifest.labels {
+            check_labels(labels, manifest.network.classes)?;
+        }
         let mut files = Vec::new();
         let mut changed = Vec::new();
         for record in &manifest.files {

@@ -11,7 +11,7 @@ use crate::{
     agreement::{self, BlockTable, Reference, References, Row, engine_row},
     agreement_table,
     args::{CheckArgs, ModelArgs, Precision},
-    artifact::{BundleFolder, CrateFolder, OnnxFile, Origin},
+    artifact::{BundleFolder, CrateFolder, OnnxFile, Origin, say_changed},
     json,
     network::{self, Need, Network},
     pipeline, precision,
@@ -151,9 +151,7 @@ fn bundle(args: &CheckArgs, ui: &Ui) -> Result<Checked> {
     let builder = agreement::tensorrt_rtx(args.runtime.tensorrt_rtx)?;
     ui.step("reading the bundle");
     let folder = BundleFolder::open(&args.artifact)?;
-    for file in &folder.changed {
-        ui.warn(format_args!("{file} was changed since emoc wrote it"));
-    }
+    say_changed(&folder.changed, ui);
     let [(_, first), ..] = &folder.models[..] else {
         return Err(Diagnostic::input("the bundle has no model").file(&args.artifact));
     };
@@ -238,9 +236,7 @@ fn crate_folder(args: &CheckArgs, ui: &Ui) -> Result<Checked> {
     let runtimes = agreement::runtimes(&args.runtime)?;
     ui.step("reading the crate");
     let mut folder = CrateFolder::open(&args.artifact)?;
-    for file in &folder.changed {
-        ui.warn(format_args!("{file} was changed since emoc wrote it"));
-    }
+    say_changed(&folder.changed, ui);
     let network = load(args, &args.model, Some(&folder.origin), ui)?;
     say_weights(Some(&folder.origin), &network, ui);
     let passes = pipeline::from_spelling(folder.manifest.passes());

@@ -104,9 +104,10 @@ pub fn run(ui: &Ui) -> Result<()> {
         cpu: cpu(),
         found: items()?,
     };
-    match ui.json() {
-        true => json::print(&report, ui),
-        false => ui.print_prose(text(&report)),
+    match (ui.json(), ui.quiet()) {
+        (true, _) => json::print(&report, ui),
+        (false, true) => Ok(()),
+        (false, false) => ui.print_prose(text(&report)),
     }
 }
 

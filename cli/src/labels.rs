@@ -51,9 +51,9 @@ impl Labels {
         }
     }
 
-    /// Whether the classes have names.
-    pub fn has_names(&self) -> bool {
-        !self.names.is_empty()
+    /// The names; none if the classes have no names.
+    pub fn names(&self) -> &[String] {
+        &self.names
     }
 
     /// The class that a folder of pictures is named after: its name, or its id in WordNet.

@@ -57,6 +57,11 @@ pub fn stop_gently() {
     GENTLE.store(true, Ordering::Relaxed);
 }
 
+/// Ends what [`stop_gently`] began: a signal ends the process again.
+pub fn stop_at_once() {
+    GENTLE.store(false, Ordering::Relaxed);
+}
+
 /// Whether a signal was noted down.
 pub fn interrupted() -> bool {
     NOTED.load(Ordering::Relaxed) > 0

@@ -14,13 +14,11 @@ use emoc_preprocess::Transform;
 use serde::Serialize;
 
 use crate::{
-    agreement,
-    args::ModelArgs,
-    json,
-    labels::{self, Labels},
-    model::{Engine, Model, ModelFacts, Predictor, UseArgs, softmax, top},
+    agreement, json,
+    labels::Labels,
+    model::{ClassifierArgs, Engine, Model, ModelFacts, Predictor, softmax, top},
     table::{Side, Table},
-    ui::{BOLD, DIM, ERROR, Ui, printable},
+    ui::{BOLD, DIM, ERROR, Ui, one_line},
 };
 
 pub const EXAMPLES: &str = "\
@@ -42,14 +40,8 @@ pub struct RunArgs {
     /// JPEG, PNG, WebP or BMP
     #[arg(value_name = "PICTURE", value_hint = ValueHint::FilePath, required = true)]
     pictures: Vec<PathBuf>,
-    /// Class names, one a line, or a folder with a folder for each class
-    /// [default: the model's own; for 1000 classes ImageNet's]
-    #[arg(long, value_name = "PATH", value_hint = ValueHint::AnyPath)]
-    labels: Option<PathBuf>,
     #[command(flatten)]
-    uses: UseArgs,
-    #[command(flatten)]
-    network: ModelArgs,
+    flags: ClassifierArgs,
 }
 
 /// What `--json` says.
@@ -96,14 +88,13 @@ struct ClassRow {
 }
 
 pub fn run(args: &RunArgs, ui: &Ui) -> Result<()> {
-    let choice = args.uses.choice()?;
-    let runtimes = agreement::runtimes(&args.uses.wanted())?;
-    let model = Model::open(&args.model, &args.network, ui)?;
-    let classes = model.classes().map_err(|error| error.file(&args.model))?;
-    let labels = match &args.labels {
-        Some(path) => Labels::new(Some(labels::read(path, Some(classes))?), Some(classes)),
-        None => model.labels(),
-    };
+    let flags = &args.flags;
+    let choice = flags.uses.choice()?;
+    let runtimes = agreement::runtimes(&flags.uses.wanted())?;
+    let model = Model::open(&args.model, &flags.network, ui)?;
+    let labels = flags
+        .labels(&model)
+        .map_err(|error| error.file(&args.model))?;
     // One picture after the other: all cores work on each.
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let engine = model.engine(choice, threads, &runtimes, ui)?;
@@ -138,11 +129,12 @@ fn look(
     say_orientation(path, &picture, ui);
     let input = transform.apply(&picture.picture()?);
     let ready = start.elapsed();
-    let logits = predictor.logits(&[input])?;
+    let logits = predictor.logits(&[input])?.pop();
     let done = start.elapsed();
-    let logits = logits.first().map_or(&[][..], Vec::as_slice);
-    let probabilities = softmax(logits);
-    let rows = top(logits, SHOWN).into_iter().map(|class| ClassRow {
+    let logits = logits.ok_or_else(|| Diagnostic::internal("the logits are missing"))?;
+    let logits = logits.map_err(|error| error.file(path))?;
+    let probabilities = softmax(&logits);
+    let rows = top(&logits, SHOWN).into_iter().map(|class| ClassRow {
         class,
         label: labels.name(class).into_owned(),
         probability: probabilities[class],
@@ -216,7 +208,7 @@ fn text(result: &RunResult, engine: &Engine) -> String {
     let mut text = String::new();
     let several = result.pictures.len() > 1;
     for PictureRow { file, seen } in &result.pictures {
-        let file = printable(file);
+        let file = one_line(file);
         match seen {
             Seen::Classes(classes) => {
                 let Classes { width, height, .. } = classes;
@@ -242,7 +234,7 @@ fn text(result: &RunResult, engine: &Engine) -> String {
         times.sort_by(f64::total_cmp);
         times[times.len() / 2]
     };
-    let title = printable(&result.model.name());
+    let title = one_line(&result.model.name());
     let runtime = engine.title();
     let infer = match engine.is_program() {
         true => "start the crate and infer",
@@ -275,7 +267,7 @@ fn class_table(rows: &[ClassRow]) -> Table {
             format!("{:.2} %", 100.0 * row.probability).into(),
             format!("{:.3}", row.logit).into(),
             row.class.to_string().into(),
-            printable(&row.label).into(),
+            row.label.clone().into(),
         ]);
     }
     table

@@ -4,6 +4,8 @@ use std::fmt;
 
 use anstyle::Style;
 
+use crate::ui::one_line;
+
 /// Which side of its column a cell stands on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Side {
@@ -17,7 +19,7 @@ pub struct Table {
     rows: Vec<Vec<Cell>>,
 }
 
-/// Text with a style.
+/// Text with a style, made safe for a terminal: it may come from a file.
 #[derive(Debug, Clone, Default)]
 pub struct Cell {
     text: String,
@@ -27,7 +29,7 @@ pub struct Cell {
 impl Cell {
     pub fn styled(text: impl Into<String>, style: Style) -> Self {
         Self {
-            text: text.into(),
+            text: one_line(&text.into()),
             style,
         }
     }

@@ -100,8 +100,9 @@ impl Ui {
 
     /// Says what is being done now, until the next step.
     pub fn step(&self, what: impl Into<String>) {
-        let what = what.into();
+        let what = one_line(&what.into());
         if let Some(progress) = &self.progress {
+            progress.bar.set_style(spinner());
             progress.bar.set_message(what.clone());
         }
         let mut step = self.step.lock().unwrap_or_else(PoisonError::into_inner);
@@ -207,6 +208,11 @@ pub fn printable(text: &str) -> String {
     safe
 }
 
+/// The same for text that must stay in its line.
+pub fn one_line(text: &str) -> String {
+    printable(text).replace('\n', " ")
+}
+
 /// Clears the line that the prompt comes to, where a run ends without its [`Ui`]: the spinner's,
 /// or the `^C` below it. The spinner then stays and says what was interrupted.
 pub fn clear_line() {
@@ -214,6 +220,11 @@ pub fn clear_line() {
     if stderr.is_terminal() {
         let _ = write!(stderr, "\r\x1b[2K");
     }
+}
+
+fn spinner() -> ProgressStyle {
+    let style = ProgressStyle::with_template("{spinner} {msg} ({elapsed})");
+    style.unwrap_or_else(|_| ProgressStyle::default_spinner())
 }
 
 /// A spinner that shows itself only when there is something to wait for.
@@ -226,8 +237,7 @@ struct Progress {
 impl Progress {
     fn start() -> Self {
         let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden());
-        let style = ProgressStyle::with_template("{spinner} {msg} ({elapsed})");
-        bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()));
+        bar.set_style(spinner());
         let stopped = Arc::new(Mutex::new(false));
         let (timer_bar, timer_stopped) = (bar.clone(), stopped.clone());
         thread::spawn(move || {

@@ -44,7 +44,7 @@ pub use model::{OnnxModel, ValueInfo};
 pub use onnxruntime::NAME as ONNX_RUNTIME;
 pub use process::Children;
 pub use program::Program;
-pub use runtime::{Found, Missing, Options, Runtime, Session, all, find};
+pub use runtime::{Found, Missing, Options, Runtime, Session, TrustedModel, all, find};
 pub use tensor::{InputFact, NamedTensor};
 pub use timing::{Timing, time_runs};
 pub use tract::NAME as TRACT;

@@ -13,7 +13,7 @@ use ort::{
 };
 
 use crate::{
-    BoundModel, Found, InputFact, Missing, NamedTensor, OnnxModel, Options, Runtime, Session,
+    BoundModel, Found, InputFact, Missing, NamedTensor, Options, Runtime, Session, TrustedModel,
     guard::{brief, guard},
     runtime::{not_float, order_tensors},
 };
@@ -77,9 +77,19 @@ impl Runtime for OnnxRuntime {
     }
 
     fn load(&self, model: &BoundModel, threads: usize) -> Result<Box<dyn Session>> {
+        let bytes = TrustedModel::Bytes(model.model().bytes());
+        self.load_trusted(bytes, model.inputs(), threads)
+    }
+
+    fn load_trusted(
+        &self,
+        model: TrustedModel,
+        inputs: &[InputFact],
+        threads: usize,
+    ) -> Result<Box<dyn Session>> {
         let threads = threads.max(1);
         let session = guard(NAME, || {
-            session(&self.0, model.model(), threads).map_err(|e| refused("load", &e))
+            session(&self.0, model, threads).map_err(|e| refused("load", &e))
         })?;
         for output in session.outputs() {
             if !matches!(output.dtype(), ValueType::Tensor { .. }) {
@@ -88,7 +98,7 @@ impl Runtime for OnnxRuntime {
         }
         Ok(Box::new(OrtSession {
             session,
-            inputs: model.inputs().to_vec(),
+            inputs: inputs.to_vec(),
             threads,
         }))
     }
@@ -98,17 +108,20 @@ impl Runtime for OnnxRuntime {
 /// depend on how threads interleave.
 fn session(
     library: &Library,
-    model: &OnnxModel,
+    model: TrustedModel,
     threads: usize,
 ) -> ort::Result<ort::session::Session> {
-    ort::session::Session::builder(&library.environment)?
+    let mut builder = ort::session::Session::builder(&library.environment)?
         .with_optimization_level(GraphOptimizationLevel::All)?
         .with_intra_threads(threads)?
         .with_inter_threads(1)?
         .with_deterministic_compute(true)?
         // Faults come back as errors; the log would only repeat them.
-        .with_log_level(ort::logging::LogLevel::Fatal)?
-        .commit_from_memory(model.bytes())
+        .with_log_level(ort::logging::LogLevel::Fatal)?;
+    match model {
+        TrustedModel::Bytes(bytes) => builder.commit_from_memory(bytes),
+        TrustedModel::File(path) => builder.commit_from_file(path),
+    }
 }
 
 struct OrtSession {

@@ -1,7 +1,9 @@
 //! What a runtime is, and the list of them.
 
 use std::{
+    borrow::Cow,
     ffi::OsString,
+    fs,
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
@@ -9,7 +11,7 @@ use std::{
 use emoc_ir::{Diagnostic, Result};
 use serde::Serialize;
 
-use crate::{BoundModel, InputFact, NamedTensor, guard::brief, onnxruntime, tract};
+use crate::{BoundModel, InputFact, NamedTensor, OnnxModel, guard::brief, onnxruntime, tract};
 
 /// Every runtime, in the order of the report. One line each.
 const RUNTIMES: &[(&str, Find)] = &[
@@ -108,6 +110,36 @@ pub trait Runtime: Send + Sync {
     /// # Errors
     /// When the runtime refuses the model.
     fn load(&self, model: &BoundModel, threads: usize) -> Result<Box<dyn Session>>;
+
+    /// The same for a model that was bound to these inputs before, in this process or the one
+    /// that started it: what only protects the runtime is not done again.
+    ///
+    /// # Errors
+    /// When the file cannot be read, or the runtime refuses the model.
+    fn load_trusted(
+        &self,
+        model: TrustedModel,
+        inputs: &[InputFact],
+        threads: usize,
+    ) -> Result<Box<dyn Session>> {
+        let bytes = match model {
+            TrustedModel::Bytes(bytes) => Cow::Borrowed(bytes),
+            TrustedModel::File(path) => Cow::Owned(
+                fs::read(path).map_err(|error| Diagnostic::io("read the model", path, &error))?,
+            ),
+        };
+        let model = OnnxModel::read(&bytes)?;
+        self.load(&model.bind(inputs)?, threads)
+    }
+}
+
+/// Where a model is that [`OnnxModel::bind`] has accepted.
+#[derive(Debug, Clone, Copy)]
+pub enum TrustedModel<'a> {
+    /// In memory.
+    Bytes(&'a [u8]),
+    /// In a file.
+    File(&'a Path),
 }
 
 /// A loaded model.

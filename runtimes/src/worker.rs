@@ -8,7 +8,7 @@
 
 use std::{
     fs,
-    io::{self, BufRead, BufReader, Read, Write},
+    io::{BufRead, BufReader, Read, Write},
     path::{Path, PathBuf},
     process::{Child, ChildStdin, Command, Stdio},
     sync::mpsc::{Receiver, RecvTimeoutError, channel},
@@ -95,6 +95,13 @@ pub struct Worker<'c> {
     cold_start: Duration,
 }
 
+/// The next line, if it is one of a usual length.
+fn line(from: &mut impl BufRead) -> Option<String> {
+    let mut line = String::new();
+    let read = from.take(KEPT).read_line(&mut line).ok()?;
+    (read > 0 && line.ends_with('\n')).then_some(line)
+}
+
 impl<'c> Worker<'c> {
     /// Starts a worker and waits until it has run its model once.
     ///
@@ -106,8 +113,8 @@ impl<'c> Worker<'c> {
         let (sender, answers) = channel();
         let stdout = child.stdout.take();
         thread::spawn(move || {
-            let lines = stdout.map(|stdout| BufReader::new(stdout.take(KEPT)).lines());
-            for line in lines.into_iter().flatten().map_while(io::Result::ok) {
+            let mut stdout = stdout.map(BufReader::new);
+            while let Some(line) = stdout.as_mut().and_then(line) {
                 if sender.send(line).is_err() {
                     break;
                 }

@@ -41,6 +41,9 @@ pub struct Facts {
 pub struct Failed {
     pub model: String,
     pub runtime: &'static str,
+    /// None where it is about all numbers of threads.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub threads: Option<usize>,
     pub error: Box<Diagnostic>,
 }
 
@@ -96,7 +99,7 @@ impl Candidates {
                         return Err(error);
                     }
                     Err(error) if error.kind == Kind::FileSystem => return Err(error),
-                    Err(error) => candidates.fail(index, runtime, error),
+                    Err(error) => candidates.fail(index, runtime, None, error),
                 }
             }
         }
@@ -121,7 +124,7 @@ impl Candidates {
                 // One that computes on fewer threads than it may is there already.
                 Ok(candidate) if threads > 1 && candidate.facts.threads == 1 => {}
                 Ok(candidate) => self.running.push(candidate),
-                Err(error) => return self.fail(index, engine.name, error),
+                Err(error) => return self.fail(index, engine.name, Some(threads), error),
             }
             if cores == 1 || choice == RuntimeChoice::Tract {
                 return;
@@ -167,10 +170,17 @@ impl Candidates {
         })
     }
 
-    fn fail(&mut self, index: usize, runtime: &'static str, error: Box<Diagnostic>) {
+    fn fail(
+        &mut self,
+        index: usize,
+        runtime: &'static str,
+        threads: Option<usize>,
+        error: Box<Diagnostic>,
+    ) {
         self.failed.push(Failed {
             model: name(index),
             runtime,
+            threads,
             error,
         });
     }

@@ -161,6 +161,7 @@ fn failure(candidate: &Candidate, error: Box<emoc_ir::Diagnostic>) -> Failed {
     Failed {
         model: candidate.facts.model.clone(),
         runtime: candidate.facts.runtime,
+        threads: Some(candidate.facts.threads),
         error,
     }
 }

@@ -89,7 +89,8 @@ pub fn run(args: &BenchArgs, ui: &Ui) -> Result<()> {
         onnxruntime_lib: args.onnxruntime_lib.clone(),
         tensorrt_rtx: false,
     })?;
-    let models = open(args, ui)?;
+    let paths = args.models.iter().map(PathBuf::as_path);
+    let models = Model::open_all(paths, &args.network, ui)?;
     let cores = thread::available_parallelism().map_or(1, |cores| cores.get());
     let mut candidates = Candidates::prepare(&models, &args.runtime, &runtimes, cores, ui)?;
     let (rounds, results) = measure::rounds(&mut candidates, args.runs, ui);
@@ -109,27 +110,15 @@ pub fn run(args: &BenchArgs, ui: &Ui) -> Result<()> {
         failed: candidates.failed,
         noise,
     };
-    match ui.json() {
-        true => json::print(&report, ui)?,
-        false => ui.print_prose(text::text(&report))?,
+    match (ui.json(), ui.quiet()) {
+        (true, _) => json::print(&report, ui)?,
+        (false, true) => {}
+        (false, false) => ui.print_prose(text::text(&report))?,
     }
     match report.results.is_empty() {
         false => Ok(()),
         true => Err(nothing(&report)),
     }
-}
-
-fn open(args: &BenchArgs, ui: &Ui) -> Result<Vec<Model>> {
-    // Flags are for checkpoints; beside one, an artifact needs none.
-    let beside = args.models.iter().any(|path| Model::is_checkpoint(path));
-    let none = ModelArgs::default();
-    let models = args.models.iter();
-    models
-        .map(|path| match beside && !Model::is_checkpoint(path) {
-            true => Model::open(path, &none, ui),
-            false => Model::open(path, &args.network, ui),
-        })
-        .collect()
 }
 
 /// The error of a run that measured nothing: the first reason.

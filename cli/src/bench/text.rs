@@ -129,12 +129,14 @@ fn failure(failed: &Failed, several: bool) -> String {
     let Failed {
         model,
         runtime,
+        threads,
         error,
     } = failed;
     let of = of(model, several);
+    let on = threads.map_or(String::new(), |threads| format!(" on {threads} threads"));
     let mut text = format!(
-        "{WARNING}not measured{WARNING:#}: {runtime}{of}: {}",
-        error.message
+        "{WARNING}not measured{WARNING:#}: {runtime}{of}{on}: {}",
+        printable(&error.message)
     );
     let why = error.details.iter().chain(&error.help);
     if let Some(why) = why.map(|why| printable(why)).next() {

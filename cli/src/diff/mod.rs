@@ -139,9 +139,10 @@ pub fn run(args: &DiffArgs, ui: &Ui) -> Result<()> {
         differences,
         weights,
     };
-    match ui.json() {
-        true => json::print(&report, ui),
-        false => ui.print_prose(text::text(&report, args.all)),
+    match (ui.json(), ui.quiet()) {
+        (true, _) => json::print(&report, ui),
+        (false, true) => Ok(()),
+        (false, false) => ui.print_prose(text::text(&report, args.all)),
     }
 }
 

@@ -334,7 +334,18 @@ fn measure(a: &[f64], b: &[f64]) -> (Measured, Sums) {
     let mut sums = Sums::default();
     let mut found = Measured::default();
     let (mut sum, mut largest) = (0.0, 0.0_f64);
+    let mut count = 0.0;
     for (&x, &y) in a.iter().zip(b) {
+        // Infinities and NaN have no place in sums; where the sides differ they show below.
+        let finite = x.is_finite() && y.is_finite();
+        if !finite {
+            if x != y && !(x.is_nan() && y.is_nan()) {
+                found.elements += 1;
+                found.max_abs = f64::INFINITY;
+            }
+            continue;
+        }
+        count += 1.0;
         sums.add(Sums {
             dot: x * y,
             a: x * x,
@@ -343,18 +354,11 @@ fn measure(a: &[f64], b: &[f64]) -> (Measured, Sums) {
         });
         sum += x;
         largest = largest.max(x.abs()).max(y.abs());
-        if x == y || (x.is_nan() && y.is_nan()) {
-            continue;
+        if x != y {
+            found.elements += 1;
+            found.max_abs = found.max_abs.max((x - y).abs());
         }
-        found.elements += 1;
-        let difference = (x - y).abs();
-        // An infinity or NaN on one side.
-        found.max_abs = match difference.is_nan() {
-            true => f64::INFINITY,
-            false => found.max_abs.max(difference),
-        };
     }
-    let count = a.len() as f64;
     let variance = sums.a / count - (sum / count).powi(2);
     // Of a constant, rounding leaves a variance that is none.
     let spread = match variance > 1e-12 * (sums.a / count) {

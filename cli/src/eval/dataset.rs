@@ -1,6 +1,6 @@
 //! The pictures, and which class of the network each belongs to.
 
-use std::path::Path;
+use std::{collections::BTreeMap, path::Path};
 
 use emoc_ir::{Diagnostic, Result};
 use emoc_pictures::{ImageFolder, Sample};
@@ -16,7 +16,7 @@ pub struct Shard {
 }
 
 /// Nobody has more machines.
-const MAX_SHARDS: usize = 100_000;
+pub const MAX_SHARDS: usize = 100_000;
 
 /// Reads `1/4`.
 pub fn shard(text: &str) -> Result<Shard, String> {
@@ -66,11 +66,12 @@ impl Dataset {
             classes: folder.classes.clone(),
             pictures: folder.samples.len(),
             sha256: digest(&folder),
+            labels: labels.names().to_vec(),
         };
         let named = folder.classes.iter().zip(&mapping);
-        let names = named.map(|(folder, &class)| match labels.has_names() {
-            true => labels.name(class).into_owned(),
-            false => folder.clone(),
+        let names = named.map(|(folder, &class)| match labels.names().get(class) {
+            Some(name) => name.clone(),
+            None => folder.clone(),
         });
         let names = names.collect();
         let samples = folder.samples.into_iter().skip(shard.number - 1);
@@ -88,28 +89,38 @@ impl Dataset {
     }
 }
 
-/// For each class of the folder, the network's: by name where all names are the network's, and
-/// otherwise by their order, as torchvision has it.
+/// For each class of the folder, the network's: by name where all names are the network's, by
+/// their order, as torchvision has it, where none is or those that are say the same.
 fn mapping(folder: &ImageFolder, labels: &Labels, classes: usize) -> Result<Vec<usize>> {
     let named = folder.classes.iter().map(|name| labels.class(name));
-    if let Some(mapping) = named.collect::<Option<Vec<_>>>() {
+    let named: Vec<_> = named.collect();
+    if let Some(mapping) = named.iter().copied().collect::<Option<Vec<_>>>() {
+        let mut places = BTreeMap::new();
+        for (name, &class) in folder.classes.iter().zip(&mapping) {
+            if let Some(other) = places.insert(class, name) {
+                let message = format!("`{other}` and `{name}` are the same class of the network");
+                return Err(Diagnostic::input(message));
+            }
+        }
         return Ok(mapping);
     }
     let found = folder.classes.len();
-    if found == classes {
+    let in_order =
+        |(place, class): (usize, &Option<usize>)| class.is_none_or(|class| class == place);
+    if found == classes && named.iter().enumerate().all(in_order) {
         return Ok((0..classes).collect());
     }
-    let unknown = folder.classes.iter();
-    let unknown = unknown.filter(|name| labels.class(name).is_none()).take(5);
-    let fault = Diagnostic::input(format!(
-        "the folder has {found} classes and the network {classes}"
-    ));
-    let fault = match labels.has_names() {
-        true => unknown.fold(fault, |fault, name| {
-            fault.detail(format!("`{name}` is none of the network's classes"))
-        }),
-        false => fault,
+    let fault = match found == classes {
+        true => Diagnostic::input("some of the folders are named after classes, others are not"),
+        false => Diagnostic::input(format!(
+            "the folder has {found} classes and the network {classes}"
+        )),
     };
+    let named = folder.classes.iter().zip(&named);
+    let unknown = named.filter(|(_, class)| class.is_none() && !labels.names().is_empty());
+    let fault = unknown.take(5).fold(fault, |fault, (name, _)| {
+        fault.detail(format!("`{name}` is none of the network's classes"))
+    });
     Err(fault.help(
         "there must be a folder for each class, or --labels must name the network's classes, \
          and the folders some of them",
@@ -171,6 +182,10 @@ mod tests {
         check(&["c", "a"], Some(&["a", "b", "c"]), 3, Some(&[2, 0]));
         check(&["x", "y"], Some(&["a", "b"]), 2, Some(&[0, 1]));
         check(&["x", "a"], Some(&["a", "b", "c"]), 3, None);
+        // The order would put `a` first.
+        check(&["-b", "a"], Some(&["a", "b"]), 2, None);
+        check(&["a", "z"], Some(&["a", "b"]), 2, Some(&[0, 1]));
+        check(&["n02123045", "tabby"], None, 1000, None);
         // A name of two classes names none.
         check(&["a"], Some(&["a", "a"]), 2, None);
         check(&["n01440764", "n02123045"], None, 1000, Some(&[0, 281]));

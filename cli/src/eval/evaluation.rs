@@ -48,6 +48,26 @@ pub struct DataFacts {
     pub pictures: usize,
     /// Of the classes' and pictures' names.
     pub sha256: String,
+    /// Names of the network's classes; empty if they have none.
+    pub labels: Vec<String>,
+}
+
+impl Evaluation {
+    /// The name of a class of the network: its own, or the folder's.
+    pub fn name(&self, class: usize) -> String {
+        let row = self.main.per_class.iter().find(|row| row.class == class);
+        let name = self.data.labels.get(class).or(row.map(|row| &row.name));
+        name.map_or_else(|| format!("class {class}"), Clone::clone)
+    }
+
+    /// Whether every picture of its shards was looked at.
+    pub fn is_complete_shard(&self) -> bool {
+        let pictures = self.shards.iter().map(|shard| {
+            let before = self.data.pictures + self.of_shards - shard;
+            before / self.of_shards
+        });
+        pictures.sum::<usize>() == self.main.images + self.skipped.len()
+    }
 }
 
 /// How good a model is.
@@ -66,7 +86,7 @@ pub struct ModelResult {
     pub per_class: Vec<ClassResult>,
     /// How often a class was taken for another, most often first.
     pub confusions: Vec<Confusion>,
-    /// Wrong guesses, the surest first.
+    /// Wrong guesses, those with the largest loss first.
     pub worst: Vec<Wrong>,
     /// By name.
     #[serde(skip_serializing_if = "Option::is_none", default)]
@@ -175,7 +195,7 @@ pub fn share(part: usize, of: usize) -> f64 {
     }
 }
 
-/// The surest mistakes first; equal ones by name.
+/// The largest loss first; equal ones by name.
 pub fn by_loss(a: &Wrong, b: &Wrong) -> Ordering {
     b.loss.total_cmp(&a.loss).then_with(|| a.file.cmp(&b.file))
 }
@@ -215,12 +235,6 @@ impl ModelResult {
         if let Some(logits) = &mut self.logits {
             logits.sort_by(|a, b| a.file.cmp(&b.file));
         }
-    }
-
-    /// The name of a class of the network, if the folder has it.
-    pub fn name(&self, class: usize) -> String {
-        let row = self.per_class.iter().find(|row| row.class == class);
-        row.map_or_else(|| format!("class {class}"), |row| row.name.clone())
     }
 }
 

@@ -8,11 +8,17 @@ use std::{
 
 use emoc_ir::{Diagnostic, Result};
 
-use super::evaluation::{Comparison, Evaluation, ModelResult, SCHEMA};
+use super::{
+    dataset::MAX_SHARDS,
+    evaluation::{ClassResult, Comparison, Evaluation, ModelResult, SCHEMA, SHOWN},
+};
 use crate::ui::Ui;
 
 /// ImageNet's logits have 600 MB as JSON.
 const MAX_BYTES: u64 = 4 << 30;
+
+/// More than there are: sums of counts below it do not overflow.
+const MAX_PICTURES: usize = 1 << 40;
 
 /// Reads the results of shards and merges them.
 ///
@@ -22,7 +28,7 @@ pub fn files(paths: &[PathBuf], ui: &Ui) -> Result<Evaluation> {
     let mut merged: Option<Evaluation> = None;
     for path in paths {
         let next = read(path)?;
-        if !next.complete_shard() {
+        if !next.is_complete_shard() {
             let path = path.display();
             ui.warn(format_args!("{path}: the evaluation was interrupted"));
         }
@@ -51,40 +57,58 @@ fn read(path: &Path) -> Result<Evaluation> {
         return Err(refuse("no regular file, or too large".into()));
     }
     let bytes = fs::read(path).map_err(io)?;
-    let result: Evaluation =
+    let mut result: Evaluation =
         serde_json::from_slice(&bytes).map_err(|error| refuse(error.to_string()))?;
-    match result.schema == SCHEMA && result.is_sane() {
-        true => Ok(result),
-        false => Err(refuse("its numbers contradict each other".into())),
+    if result.schema != SCHEMA || !result.is_sane() {
+        return Err(refuse("its numbers contradict each other".into()));
     }
+    // What follows from the counts is not believed.
+    result.main.settle();
+    if let Some(compare) = &mut result.compare {
+        compare.settle();
+    }
+    result.complete = result.main.images + result.skipped.len() == result.data.pictures;
+    Ok(result)
 }
 
 impl Evaluation {
-    /// Counts of a file of any origin that sums stay true of.
+    /// Whether a file of any origin is a result that can be added to others.
     fn is_sane(&self) -> bool {
-        let models = [Some(&self.main), self.compare.as_ref().map(|c| &c.other)];
-        let sane = |result: &ModelResult| {
-            let rows = result.per_class.iter();
-            let images = rows.clone().try_fold(0, |sum: usize, row| {
-                let ordered = row.correct <= row.in_top5 && row.in_top5 <= row.images;
-                sum.checked_add(row.images).filter(|_| ordered)
-            });
-            images == Some(result.images) && result.images <= self.data.pictures
-        };
-        let shards = self
-            .shards
-            .iter()
-            .all(|&shard| 1 <= shard && shard <= self.of_shards);
-        shards && !self.shards.is_empty() && models.into_iter().flatten().all(sane)
+        let mut shards = BTreeSet::new();
+        let sane = |&shard: &usize| 1 <= shard && shard <= self.of_shards && shards.insert(shard);
+        let compared = self.compare.as_ref().is_none_or(|compare| {
+            let images = compare.agreeing.checked_add(compare.flipped.len());
+            images == Some(compare.other.images) && self.has_sane_counts(&compare.other)
+        });
+        self.of_shards <= MAX_SHARDS
+            && self.data.pictures <= MAX_PICTURES
+            && !self.shards.is_empty()
+            && self.shards.iter().all(sane)
+            && self.has_sane_counts(&self.main)
+            && compared
     }
 
-    /// Whether each of its shards was looked at to the end.
-    fn complete_shard(&self) -> bool {
-        let pictures = self.shards.iter().map(|shard| {
-            let before = self.data.pictures + self.of_shards - shard;
-            before / self.of_shards
-        });
-        pictures.sum::<usize>() == self.main.images + self.skipped.len()
+    fn has_sane_counts(&self, result: &ModelResult) -> bool {
+        let most = self.data.pictures;
+        let sum = |mut counts: Box<dyn Iterator<Item = usize> + '_>| {
+            counts.try_fold(0, |sum: usize, count| {
+                sum.checked_add(count).filter(|&sum| sum <= most)
+            })
+        };
+        let rows = || result.per_class.iter();
+        let ordered = |row: &ClassResult| row.correct <= row.in_top5 && row.in_top5 <= row.images;
+        let images = sum(Box::new(rows().map(|row| row.images)));
+        let correct = sum(Box::new(rows().map(|row| row.correct)));
+        let wrong = sum(Box::new(result.confusions.iter().map(|row| row.images)));
+        let lists = result
+            .logits
+            .as_ref()
+            .is_none_or(|logits| logits.len() == result.images);
+        rows().all(ordered)
+            && images == Some(result.images)
+            && correct.zip(wrong).map(|(correct, wrong)| correct + wrong) == images
+            && result.worst.len() <= SHOWN
+            && lists
     }
 }
 
@@ -144,10 +168,7 @@ fn merge_models(mut a: ModelResult, b: ModelResult) -> Result<ModelResult> {
         let (a, b) = (&a.runtime, &b.runtime);
         return refuse(&format!("{a} ran the model there, and {b} here"));
     }
-    let same = |(a, b): (
-        &super::evaluation::ClassResult,
-        &super::evaluation::ClassResult,
-    )| { a.class == b.class && a.name == b.name };
+    let same = |(a, b): (&ClassResult, &ClassResult)| a.class == b.class && a.name == b.name;
     if a.per_class.len() != b.per_class.len() || !a.per_class.iter().zip(&b.per_class).all(same) {
         return refuse("the classes are not the same");
     }
@@ -160,7 +181,8 @@ fn merge_models(mut a: ModelResult, b: ModelResult) -> Result<ModelResult> {
     a.worst.extend(b.worst);
     a.logits = match (a.logits, b.logits) {
         (Some(a), Some(b)) => Some([a, b].concat()),
-        _ => None,
+        (None, None) => None,
+        _ => return refuse("one has logits, another has not"),
     };
     a.settle();
     Ok(a)

@@ -15,11 +15,8 @@ use clap::{Args, ValueHint};
 use emoc_ir::{Diagnostic, Kind, Result};
 
 use crate::{
-    agreement,
-    args::ModelArgs,
-    json,
-    labels::{self, Labels},
-    model::{Model, UseArgs},
+    agreement, json,
+    model::{ClassifierArgs, Model},
     output,
     ui::Ui,
 };
@@ -60,14 +57,8 @@ pub struct EvalArgs {
     /// Add the logits of every picture to the JSON
     #[arg(long)]
     logits: bool,
-    /// Names of the model's classes, one a line, or a folder with a folder for each class
-    /// [default: the model's own; for 1000 classes ImageNet's]
-    #[arg(long, value_name = "PATH", value_hint = ValueHint::AnyPath)]
-    labels: Option<PathBuf>,
     #[command(flatten)]
-    uses: UseArgs,
-    #[command(flatten)]
-    network: ModelArgs,
+    flags: ClassifierArgs,
 }
 
 pub fn run(args: &EvalArgs, ui: &Ui) -> Result<()> {
@@ -84,41 +75,24 @@ pub fn run(args: &EvalArgs, ui: &Ui) -> Result<()> {
     };
     let evaluation = evaluate(args, path, data, ui)?;
     show(&evaluation, ui)?;
-    match output::interrupted() {
+    match output::interrupted() && !evaluation.is_complete_shard() {
         false => Ok(()),
-        true => Err(Diagnostic::new(
-            Kind::Interrupted,
-            format!(
-                "interrupted: the result is of {} pictures",
-                evaluation.main.images
-            ),
-        )),
+        true => {
+            let images = evaluation.main.images;
+            let message = format!("interrupted: the result is of {images} pictures");
+            Err(Diagnostic::new(Kind::Interrupted, message))
+        }
     }
 }
 
 fn evaluate(args: &EvalArgs, path: &Path, data: &Path, ui: &Ui) -> Result<Evaluation> {
-    let choice = args.uses.choice()?;
-    let runtimes = agreement::runtimes(&args.uses.wanted())?;
+    let flags = &args.flags;
+    let choice = flags.uses.choice()?;
+    let runtimes = agreement::runtimes(&flags.uses.wanted())?;
     let paths = [Some(path), args.compare.as_deref()];
-    // Flags are for checkpoints; beside one, an artifact needs none.
-    let beside = paths
-        .iter()
-        .flatten()
-        .any(|path| Model::is_checkpoint(path));
-    let open = |path: &Path| match beside && !Model::is_checkpoint(path) {
-        true => Model::open(path, &ModelArgs::default(), ui),
-        false => Model::open(path, &args.network, ui),
-    };
-    let models: Vec<_> = paths
-        .into_iter()
-        .flatten()
-        .map(open)
-        .collect::<Result<_>>()?;
-    let classes = classes(&models)?;
-    let labels = match &args.labels {
-        Some(path) => Labels::new(Some(labels::read(path, Some(classes))?), Some(classes)),
-        None => models[0].labels(),
-    };
+    let models = Model::open_all(paths.into_iter().flatten(), &flags.network, ui)?;
+    let classes = classes(&models, flags.has_labels())?;
+    let labels = flags.labels(&models[0])?;
     ui.step("listing the pictures");
     let dataset = Dataset::open(data, &labels, classes, args.shard, ui)?;
     // Each core has a picture of its own, which needs less talk than sharing one.
@@ -140,10 +114,13 @@ fn evaluate(args: &EvalArgs, path: &Path, data: &Path, ui: &Ui) -> Result<Evalua
     ui.count("evaluating", dataset.samples.len());
     let workers = work::run(&dataset, &sides, ui, &mut |sample, outcome| {
         tally.add(sample, outcome);
-    })?;
+    });
+    output::stop_at_once();
+    let workers = workers?;
     let seconds = start.elapsed().as_secs_f64();
     let evaluation = tally.finish(&dataset, TimeFacts::new(seconds, workers))?;
-    if evaluation.main.images == 0 && !output::interrupted() {
+    // Of a shard that is a result like another, which the merge waits for.
+    if evaluation.main.images == 0 && args.shard.is_none() && !output::interrupted() {
         let fault = Diagnostic::input("no picture could be evaluated").file(data);
         let skipped = evaluation.skipped.iter().take(5);
         let lines = skipped.map(|skipped| format!("{}: {}", skipped.file, skipped.reason));
@@ -152,17 +129,26 @@ fn evaluate(args: &EvalArgs, path: &Path, data: &Path, ui: &Ui) -> Result<Evalua
     Ok(evaluation)
 }
 
-/// The number of classes, which two models must share.
-fn classes(models: &[Model]) -> Result<usize> {
+/// The number of classes, which two models must share, and their names too unless others are
+/// given.
+fn classes(models: &[Model], named: bool) -> Result<usize> {
     let classes: Vec<_> = models.iter().map(Model::classes).collect::<Result<_>>()?;
-    match classes[..] {
-        [classes] => Ok(classes),
-        [a, b] if a == b => Ok(a),
-        _ => {
-            let message = format!("the two models have {classes:?} classes: nothing to compare");
-            Err(Diagnostic::usage(message))
-        }
+    let [first, others @ ..] = models else {
+        return Err(Diagnostic::internal("there is no model"));
+    };
+    if classes.iter().any(|&found| found != classes[0]) {
+        let message = format!("the two models have {classes:?} classes: nothing to compare");
+        return Err(Diagnostic::usage(message));
     }
+    let differ = |other: &Model| match (&first.labels, &other.labels) {
+        (Some(a), Some(b)) => a != b,
+        _ => false,
+    };
+    if !named && others.iter().any(differ) {
+        let message = "the two models name their classes differently: nothing to compare";
+        return Err(Diagnostic::usage(message).help("--labels says what both mean"));
+    }
+    Ok(classes[0])
 }
 
 fn show(evaluation: &Evaluation, ui: &Ui) -> Result<()> {

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use super::evaluation::{Comparison, Evaluation, ModelResult};
 use crate::{
     table::{Side, Table, grouped},
-    ui::{BOLD, DIM, printable},
+    ui::{BOLD, DIM, one_line},
 };
 
 /// Classes, pairs and pictures that are shown.
@@ -21,9 +21,9 @@ pub fn text(evaluation: &Evaluation) -> String {
     if main.images > 0 {
         let _ = write!(text, "\n{}", classes(main));
     }
-    let _ = write!(text, "{}{}", confusions(main), worst(main));
+    let _ = write!(text, "{}{}", confusions(evaluation), worst(evaluation));
     if let Some(comparison) = &evaluation.compare {
-        let _ = write!(text, "{}", differences(main, comparison));
+        let _ = write!(text, "{}", differences(evaluation, comparison));
     }
     text.push_str(&skipped(evaluation));
     text
@@ -45,7 +45,7 @@ fn summary(evaluation: &Evaluation) -> String {
     ]);
     for result in [Some(main), others].into_iter().flatten() {
         table.row([
-            printable(&result.model.name()).into(),
+            result.model.name().into(),
             percent(result.top1).into(),
             percent(result.top5).into(),
             result.runtime.clone().into(),
@@ -101,13 +101,14 @@ fn classes(result: &ModelResult) -> String {
             grouped(row.images as u64).into(),
             percent(row.top1).into(),
             percent(row.top5).into(),
-            printable(&row.name).into(),
+            row.name.clone().into(),
         ]);
     }
     text + &table.to_string()
 }
 
-fn confusions(result: &ModelResult) -> String {
+fn confusions(evaluation: &Evaluation) -> String {
+    let result = &evaluation.main;
     if result.confusions.is_empty() {
         return String::new();
     }
@@ -119,33 +120,36 @@ fn confusions(result: &ModelResult) -> String {
     for row in result.confusions.iter().take(ROWS) {
         table.row([
             grouped(row.images as u64).into(),
-            printable(&result.name(row.class)).into(),
-            printable(&result.name(row.predicted)).into(),
+            evaluation.name(row.class).into(),
+            evaluation.name(row.predicted).into(),
         ]);
     }
     format!("{}{table}", heading("most often confused"))
 }
 
-fn worst(result: &ModelResult) -> String {
+fn worst(evaluation: &Evaluation) -> String {
+    let result = &evaluation.main;
     if result.worst.is_empty() {
         return String::new();
     }
     let mut table = Table::new(&[
+        ("loss", Side::Right),
         ("sure", Side::Right),
         ("taken for", Side::Left),
         ("picture", Side::Left),
     ]);
     for row in result.worst.iter().take(ROWS) {
         table.row([
+            format!("{:.2}", row.loss).into(),
             percent(row.probability).into(),
-            printable(&result.name(row.predicted)).into(),
-            printable(&row.file).into(),
+            evaluation.name(row.predicted).into(),
+            row.file.clone().into(),
         ]);
     }
-    format!("{}{table}", heading("the surest mistakes"))
+    format!("{}{table}", heading("the largest losses"))
 }
 
-fn differences(main: &ModelResult, comparison: &Comparison) -> String {
+fn differences(evaluation: &Evaluation, comparison: &Comparison) -> String {
     let mut text = heading("between the two models");
     let flipped = comparison.flipped.len();
     let agreement = percent(comparison.agreement);
@@ -154,7 +158,7 @@ fn differences(main: &ModelResult, comparison: &Comparison) -> String {
         "they guess alike on {agreement}, {flipped} pictures differ"
     );
     if let Some(largest) = comparison.largest.first() {
-        let (file, difference) = (printable(&largest.file), largest.max_abs);
+        let (file, difference) = (one_line(&largest.file), largest.max_abs);
         let _ = writeln!(
             text,
             "a logit differs by at most {difference:.1e}, in {file}"
@@ -171,10 +175,10 @@ fn differences(main: &ModelResult, comparison: &Comparison) -> String {
     ]);
     for row in comparison.flipped.iter().take(ROWS) {
         table.row([
-            printable(&main.name(row.predicted)).into(),
-            printable(&main.name(row.other)).into(),
-            printable(&main.name(row.class)).into(),
-            printable(&row.file).into(),
+            evaluation.name(row.predicted).into(),
+            evaluation.name(row.other).into(),
+            evaluation.name(row.class).into(),
+            row.file.clone().into(),
         ]);
     }
     let _ = write!(text, "\n{table}");
@@ -191,7 +195,7 @@ fn skipped(evaluation: &Evaluation) -> String {
         let _ = writeln!(
             text,
             "{}",
-            printable(&format!("{}: {}", row.file, row.reason))
+            one_line(&format!("{}: {}", row.file, row.reason))
         );
     }
     if skipped.len() > ROWS {

@@ -159,8 +159,12 @@ impl Work<'_> {
         let logits = sides.map(|(predictor, inputs)| predictor.logits(inputs));
         let logits: Vec<_> = logits.collect::<Result<_>>()?;
         for (place, index) in usable.into_iter().enumerate() {
-            let rows = logits.iter().map(|side| side[place].clone());
-            let _ = said.send(Said::Done(index, Ok(rows.collect())));
+            let rows = logits.iter().map(|side| match side.get(place) {
+                Some(Ok(row)) => Ok(row.clone()),
+                Some(Err(error)) => Err(error.message.clone()),
+                None => Err("the logits are missing".to_owned()),
+            });
+            let _ = said.send(Said::Done(index, rows.collect()));
         }
         Ok(())
     }

@@ -4,7 +4,10 @@ use std::{
     borrow::Cow,
     path::{Path, PathBuf},
     process::Command,
-    sync::atomic::{AtomicUsize, Ordering},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use emoc_backends::{
@@ -13,7 +16,7 @@ use emoc_backends::{
 };
 use emoc_ir::{Diagnostic, Graph, Kind, Result, seeded};
 use emoc_runtimes::{
-    Found, InputFact, OnnxModel, Runtime, Session,
+    Found, InputFact, OnnxModel, Runtime, Session, TrustedModel,
     rust_crate::{self as rust_crate_process, Cargo, CrateSession, NAME},
 };
 
@@ -49,6 +52,8 @@ pub struct Engine<'a> {
     threads: usize,
     input: InputFact,
     how: How<'a>,
+    /// Held while a session is made.
+    loading: Mutex<()>,
 }
 
 enum How<'a> {
@@ -90,6 +95,7 @@ impl Model {
                 threads: 1,
                 input: self.input.clone(),
                 how: How::Reference(&network.model.graph),
+                loading: Mutex::default(),
             }),
             (RuntimeChoice::Rust, Source::Network(network)) => {
                 let emitted = emit_crate(network, ui)?;
@@ -99,13 +105,15 @@ impl Model {
             (RuntimeChoice::Rust, Source::Crate(emitted, outputs)) => {
                 self.crate_engine(emitted, outputs.clone(), threads, ui)
             }
-            (RuntimeChoice::Reference | RuntimeChoice::Rust, Source::Onnx(_)) => {
-                Err(self.not_with("a checkpoint, or the crate compiled from it"))
+            (choice @ (RuntimeChoice::Reference | RuntimeChoice::Rust), Source::Onnx(_)) => {
+                Err(self.not_with(choice, "a checkpoint"))
             }
-            (RuntimeChoice::Onnxruntime | RuntimeChoice::Tract, Source::Crate(..)) => {
-                Err(self.not_with("the ONNX file of the same network"))
+            (choice @ (RuntimeChoice::Onnxruntime | RuntimeChoice::Tract), Source::Crate(..)) => {
+                Err(self.not_with(choice, "the ONNX file of the same network"))
             }
-            (RuntimeChoice::Reference, Source::Crate(..)) => Err(self.not_with("a checkpoint")),
+            (choice @ RuntimeChoice::Reference, Source::Crate(..)) => {
+                Err(self.not_with(choice, "a checkpoint"))
+            }
             (choice, source) => {
                 let name = match choice {
                     RuntimeChoice::Tract => emoc_runtimes::TRACT,
@@ -117,12 +125,15 @@ impl Model {
                     Source::Crate(..) => return Err(Diagnostic::internal("a crate is no ONNX")),
                 };
                 let runtime = found(runtimes, name)?;
+                // Once for all sessions.
+                OnnxModel::read(&bytes)?.bind(std::slice::from_ref(&self.input))?;
                 Ok(Engine {
                     name: runtime.name(),
                     version: Some(runtime.version()),
                     threads,
                     input: self.input.clone(),
                     how: How::Onnx { bytes, runtime },
+                    loading: Mutex::default(),
                 })
             }
         }
@@ -139,10 +150,10 @@ impl Model {
         }
     }
 
-    fn not_with(&self, instead: &str) -> Box<Diagnostic> {
-        let kind = self.facts.kind.name();
-        let message = format!("--runtime names what does not run {kind}");
-        Diagnostic::usage(message).help(format!("leave it out, or give {instead}"))
+    fn not_with(&self, choice: RuntimeChoice, instead: &str) -> Box<Diagnostic> {
+        let (name, kind) = (choice.name(), self.facts.kind.name());
+        Diagnostic::usage(format!("{name} does not run {kind}"))
+            .help(format!("leave the runtime's flag out, or give {instead}"))
     }
 
     fn crate_engine(
@@ -169,6 +180,7 @@ impl Model {
                 outputs,
                 sessions: AtomicUsize::new(0),
             },
+            loading: Mutex::default(),
         })
     }
 }
@@ -189,9 +201,11 @@ impl Engine<'_> {
     pub fn session(&self) -> Result<Box<dyn Session + '_>> {
         match &self.how {
             How::Onnx { bytes, runtime } => {
-                let model = OnnxModel::read(bytes)?;
-                let bound = model.bind(std::slice::from_ref(&self.input))?;
-                Ok(runtime.load(&bound, self.threads)?)
+                // A runtime needs several times a model's memory while it loads it: one by one.
+                let _alone = self.loading.lock().unwrap_or_else(PoisonError::into_inner);
+                let model = TrustedModel::Bytes(bytes);
+                let inputs = std::slice::from_ref(&self.input);
+                Ok(runtime.load_trusted(model, inputs, self.threads)?)
             }
             How::Crate {
                 program,
@@ -236,6 +250,7 @@ impl Engine<'_> {
                 let mut command = Command::new(emoc);
                 command.arg("bench-worker").arg(&file);
                 command.args(["--engine", self.name, "--shape", &shape.join(",")]);
+                command.arg(format!("--input={}", self.input.name));
                 command.args(["--threads", &threads.to_string()]);
                 if let Some(library) = runtime.library() {
                     command.arg("--onnxruntime-lib").arg(library);

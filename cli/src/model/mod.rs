@@ -19,8 +19,8 @@ pub use engine::{Engine, Take};
 pub use predictor::{Predictor, softmax, top};
 
 use crate::{
-    args::{Precision, RuntimeArgs, WeightsDtype},
-    labels::Labels,
+    args::{ModelArgs, Precision, RuntimeArgs, WeightsDtype},
+    labels::{self, Labels},
 };
 use open::Source;
 
@@ -35,6 +35,37 @@ pub struct UseArgs {
     /// An ONNX Runtime library, or a folder with one, that must be used
     #[arg(long, value_name = "PATH", value_hint = ValueHint::AnyPath)]
     pub onnxruntime_lib: Option<PathBuf>,
+}
+
+/// The flags of a command that looks at pictures.
+#[derive(Debug, Clone, Args)]
+pub struct ClassifierArgs {
+    /// Names of the model's classes, one a line, or a folder with a folder for each class
+    /// [default: the model's own; for 1000 classes ImageNet's]
+    #[arg(long, value_name = "PATH", value_hint = ValueHint::AnyPath)]
+    labels: Option<PathBuf>,
+    #[command(flatten)]
+    pub uses: UseArgs,
+    #[command(flatten)]
+    pub network: ModelArgs,
+}
+
+impl ClassifierArgs {
+    /// Names of the model's classes: those that are given, its own, or ImageNet's.
+    ///
+    /// # Errors
+    /// The given ones cannot be read, or the model has no classes.
+    pub fn labels(&self, model: &Model) -> Result<Labels> {
+        let classes = Some(model.classes()?);
+        let given = self.labels.as_deref();
+        let given = given.map(|path| labels::read(path, classes)).transpose()?;
+        Ok(Labels::new(given.or_else(|| model.labels.clone()), classes))
+    }
+
+    /// Whether names are given.
+    pub fn has_labels(&self) -> bool {
+        self.labels.is_some()
+    }
 }
 
 impl UseArgs {
@@ -124,6 +155,18 @@ pub enum ModelKind {
     RustCrate,
 }
 
+impl RuntimeChoice {
+    /// As people call it.
+    pub fn name(self) -> &'static str {
+        match self {
+            RuntimeChoice::Onnxruntime => emoc_runtimes::ONNX_RUNTIME,
+            RuntimeChoice::Tract => emoc_runtimes::TRACT,
+            RuntimeChoice::Rust => "the emitted crate",
+            RuntimeChoice::Reference => "the reference evaluator",
+        }
+    }
+}
+
 impl ModelKind {
     /// With its article.
     pub fn name(self) -> &'static str {
@@ -173,10 +216,5 @@ impl Model {
     pub fn transform(&self) -> Result<Transform> {
         let [height, width] = self.facts.input_size.map(|n| u32::try_from(n).unwrap_or(0));
         Transform::new(height, width).map_err(|error| Diagnostic::input(error.to_string()))
-    }
-
-    /// Names of its classes: its own, or ImageNet's.
-    pub fn labels(&self) -> Labels {
-        Labels::new(self.labels.clone(), self.facts.classes)
     }
 }

@@ -10,7 +10,7 @@ use emoc_runtimes::{InputFact, OnnxModel};
 use super::{Model, ModelFacts, ModelKind};
 use crate::{
     args::{ModelArgs, Precision},
-    artifact::{BundleFolder, CrateFolder, OnnxFile, Origin},
+    artifact::{BundleFolder, CrateFolder, OnnxFile, Origin, say_changed},
     json,
     manifest::{self, Preprocessing, key},
     network::{self, Need, Network},
@@ -30,6 +30,25 @@ pub(super) enum Source {
 }
 
 impl Model {
+    /// Opens several models. Flags are for the checkpoints among them; beside one, an artifact
+    /// needs none.
+    ///
+    /// # Errors
+    /// Those of [`Model::open`].
+    pub fn open_all<'p>(
+        paths: impl Iterator<Item = &'p Path> + Clone,
+        args: &ModelArgs,
+        ui: &Ui,
+    ) -> Result<Vec<Self>> {
+        let beside = paths.clone().any(Self::is_checkpoint);
+        let none = ModelArgs::default();
+        let open = |path| match beside && !Self::is_checkpoint(path) {
+            true => Self::open(path, &none, ui),
+            false => Self::open(path, args, ui),
+        };
+        paths.map(open).collect()
+    }
+
     /// Whether flags say what the network is, and not the file.
     pub fn is_checkpoint(path: &Path) -> bool {
         !path.is_dir() && !OnnxFile::is_one(path)
@@ -134,21 +153,7 @@ fn own(file: OnnxFile, kind: ModelKind) -> Result<Model> {
     if record.classes.is_some() {
         check_preprocessing(&file, record)?;
     }
-    let labels = file.description.get(key::LABELS);
-    let labels = labels.map(|text| {
-        serde_json::from_str::<Vec<String>>(text).map_err(|error| {
-            Diagnostic::input(format!("the metadata has no class names: {error}"))
-                .at(format!("metadata `{}`", key::LABELS))
-        })
-    });
-    let labels = labels.transpose()?;
-    if let (Some(labels), Some(classes)) = (&labels, record.classes)
-        && labels.len() != classes
-    {
-        let found = labels.len();
-        let message = format!("the metadata names {found} classes of {classes}");
-        return Err(Diagnostic::input(message).at(format!("metadata `{}`", key::LABELS)));
-    }
+    let labels = file.labels()?;
     let (input, outputs) = interface(&declared.graph)?;
     Ok(Model {
         facts: ModelFacts {
@@ -198,6 +203,7 @@ fn foreign(path: &Path, file: OnnxFile, ui: &Ui) -> Result<Model> {
     let output = model.outputs().first();
     let output = output.ok_or_else(|| refuse("no output"))?;
     let classes = match output.shape.as_deref() {
+        Some(&[_, Some(0)]) => return Err(refuse("its output has no classes")),
         Some(&[_, classes]) => classes,
         _ => None,
     };
@@ -293,11 +299,5 @@ fn settled(args: &ModelArgs, kind: ModelKind) -> Result<()> {
             let message = format!("{flag} is for checkpoints; the model is {}", kind.name());
             Err(Diagnostic::usage(message).help("leave it out: the artifact knows"))
         }
-    }
-}
-
-fn say_changed(changed: &[String], ui: &Ui) {
-    for file in changed {
-        ui.warn(format_args!("{file} was changed since emoc wrote it"));
     }
 }

@@ -34,11 +34,12 @@ impl<'a> Predictor<'a> {
         self.session.threads()
     }
 
-    /// The logits of pictures, each given as planes `[3, H, W]`, in their order.
+    /// The logits of pictures, each given as planes `[3, H, W]`, in their order. A picture may
+    /// have none: values that are not finite.
     ///
     /// # Errors
     /// The runtime fails, or gives what are no logits.
-    pub fn logits(&mut self, pictures: &[Vec<f32>]) -> Result<Vec<Vec<f32>>> {
+    pub fn logits(&mut self, pictures: &[Vec<f32>]) -> Result<Vec<Result<Vec<f32>>>> {
         let (Take::Exactly(step) | Take::UpTo(step)) = self.take;
         let mut logits = Vec::with_capacity(pictures.len());
         for group in pictures.chunks(step) {
@@ -61,7 +62,7 @@ impl<'a> Predictor<'a> {
     }
 
     /// The rows of the logits.
-    fn rows(&self, outputs: &[NamedTensor]) -> Result<Vec<Vec<f32>>> {
+    fn rows(&self, outputs: &[NamedTensor]) -> Result<Vec<Result<Vec<f32>>>> {
         let named = outputs.iter().find(|output| output.name == self.output);
         let output = named.ok_or_else(|| Diagnostic::internal("the logits are missing"))?;
         if !matches!(&output.shape[..], &[_, classes] if classes == self.classes) {
@@ -69,13 +70,19 @@ impl<'a> Predictor<'a> {
             let message = format!("output `{name}` has shape {shape:?} and is no row of logits");
             return Err(Diagnostic::input(message));
         }
-        if output.data.iter().any(|value| !value.is_finite()) {
+        let rows = output.data.chunks_exact(self.classes.max(1));
+        Ok(rows.map(finite).collect())
+    }
+}
+
+fn finite(row: &[f32]) -> Result<Vec<f32>> {
+    match row.iter().all(|value| value.is_finite()) {
+        true => Ok(row.to_vec()),
+        false => {
             let message = "the network answers with values that are not finite";
-            return Err(Diagnostic::input(message)
-                .help("`emoc check` shows where they come from, `emoc inspect` bad weights"));
+            Err(Diagnostic::input(message)
+                .help("`emoc check` shows where they come from, `emoc inspect` bad weights"))
         }
-        let rows = output.data.chunks_exact(self.classes);
-        Ok(rows.map(<[f32]>::to_vec).collect())
     }
 }
 

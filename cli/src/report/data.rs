@@ -14,7 +14,7 @@ use crate::{
     artifact::OnnxFile,
     check::{Artifact, OTHER_WEIGHTS},
     inspect::cost::{Published, StageRow, published, published_table, stage_rows},
-    manifest::{CrateOptions, FileRecord, PassRecord, Preprocessing, key},
+    manifest::{CrateOptions, FileRecord, PassRecord, Preprocessing},
     network::Weights,
     record::NetworkRecord,
 };
@@ -113,7 +113,7 @@ impl<'a> Report<'a> {
         let model = &network.model;
         let record = NetworkRecord::of(model);
         let cost = model.graph.cost(1)?;
-        let labels = labels(&checked.artifact);
+        let labels = labels(&checked.artifact)?;
         let table = published_table().into_iter();
         Ok(Self {
             producer_version: env!("CARGO_PKG_VERSION"),
@@ -224,12 +224,14 @@ fn producer(file: &OnnxFile) -> String {
 }
 
 /// The names of the classes that an artifact carries.
-fn labels(artifact: &Artifact) -> Option<Vec<String>> {
-    let of_file = |file: &OnnxFile| serde_json::from_str(file.description.get(key::LABELS)?).ok();
+fn labels(artifact: &Artifact) -> Result<Option<Vec<String>>> {
     match artifact {
-        Artifact::Onnx(file, _) => of_file(file),
-        Artifact::Bundle(folder) => folder.models.first().and_then(|(_, file)| of_file(file)),
-        Artifact::Crate(folder) => folder.manifest.labels.clone(),
+        Artifact::Onnx(file, _) => file.labels(),
+        Artifact::Bundle(folder) => match folder.models.first() {
+            Some((_, file)) => file.labels(),
+            None => Ok(None),
+        },
+        Artifact::Crate(folder) => Ok(folder.manifest.labels.clone()),
     }
 }
 

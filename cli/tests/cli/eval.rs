@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    io::{BufRead, BufReader},
     os::unix::process::CommandExt,
     path::Path,
     process::Stdio,
@@ -11,11 +12,6 @@ use std::{
 use serde_json::{Value, json};
 
 use crate::{command, digits, emoc, expect, stderr, stdout};
-
-fn eval() -> String {
-    let (model, data) = (digits("digits.safetensors"), digits("pictures"));
-    format!("eval {model} --input-size 64 --runtime tract --data {data}")
-}
 
 fn json(folder: &Path, arguments: &str) -> Value {
     let output = emoc(folder, &format!("{arguments} --json"));
@@ -30,60 +26,120 @@ fn timeless(mut result: Value) -> Value {
     result
 }
 
+/// Copies a picture of the example.
+fn copy(folder: &Path, from: &str, to: &str) {
+    let to = folder.join(to);
+    fs::create_dir_all(to.parent().expect("a folder")).expect("a folder");
+    fs::copy(digits(from), to).expect("a copy");
+}
+
+fn compile(folder: &Path, flags: &str, name: &str) {
+    let checkpoint = digits("digits.safetensors");
+    let compile = format!("compile --checkpoint {checkpoint} --input-size 64 --no-check");
+    expect(folder, &format!("{compile} {flags} --output {name}"), 0, "");
+}
+
+/// Of pictures half of which are in wrong folders, so that every list has entries.
 #[test]
 fn shards_merge_to_the_whole() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path();
-    let flags = format!("{} --logits", eval());
-    let whole = timeless(json(path, &flags));
+    for digit in 0..10 {
+        for number in 0..4 {
+            let class = (digit + number % 2 * (1 + digit % 3)) % 10;
+            let picture = format!("pictures/{digit}/{number}.png");
+            copy(
+                path,
+                &picture,
+                &format!("data/{class}/{digit}-{number}.png"),
+            );
+        }
+    }
+    fs::write(path.join("data/4/text.jpg"), "hello").expect("a file");
+    compile(path, "--precision f16", "half.onnx");
+    let model = digits("digits.safetensors");
+    let flags = "--input-size 64 --runtime tract --data data --compare half.onnx --logits";
+    let whole = timeless(json(path, &format!("eval {model} {flags}")));
     assert_eq!(whole["images"], 40);
-    assert_eq!(whole["top1"], 1.0);
+    assert_eq!(whole["top1"], 0.5);
+    assert_eq!(whole["worst"].as_array().map(Vec::len), Some(20));
+    assert_eq!(whole["skipped"][0]["file"], "4/text.jpg");
     assert_eq!(whole["complete"], true);
-    for shard in 1..=3 {
-        let part = json(path, &format!("{flags} --shard {shard}/3"));
+    // As many shards as pictures and two more: some are empty, one has no usable picture.
+    for shard in 1..=43 {
+        let part = json(path, &format!("eval {model} {flags} --shard {shard}/43"));
         assert_eq!(part["complete"], false);
         fs::write(path.join(format!("{shard}.json")), part.to_string()).expect("a file");
     }
-    let merged = timeless(json(path, "eval --merge 3.json 1.json 2.json"));
-    let expected = {
-        let mut whole = whole.clone();
-        whole["shards"] = json!([1, 2, 3]);
-        whole["of_shards"] = json!(3);
-        whole
-    };
+    let files: Vec<_> = (1..=43)
+        .rev()
+        .map(|shard| format!("{shard}.json"))
+        .collect();
+    let merged = timeless(json(path, &format!("eval --merge {}", files.join(" "))));
+    let mut expected = whole;
+    expected["shards"] = (1..=43).collect();
+    expected["of_shards"] = json!(43);
     assert_eq!(merged, expected);
+}
 
+#[test]
+fn what_does_not_merge() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path();
+    let (model, data) = (digits("digits.safetensors"), digits("pictures"));
+    let flags = format!("eval {model} --input-size 64 --runtime tract --data {data}");
+    for shard in 1..=3 {
+        let part = json(path, &format!("{flags} --shard {shard}/3"));
+        fs::write(path.join(format!("{shard}.json")), part.to_string()).expect("a file");
+    }
+    let second = fs::read(path.join("2.json")).expect("a file");
+    let second: Value = serde_json::from_slice(&second).expect("JSON");
     let check = |files: &str, code, message: &str| {
         expect(path, &format!("eval --merge {files}"), code, message);
     };
     check("1.json 2.json", 0, "shards are missing, of 3: 3");
     check("1.json 1.json", 3, "shard 1 is there twice");
-    let mut other: Value =
-        serde_json::from_slice(&fs::read(path.join("2.json")).expect("a file")).expect("JSON");
-    other["runtime"] = json!("another");
-    fs::write(path.join("other.json"), other.to_string()).expect("a file");
-    check("1.json other.json", 3, "and another here");
-    other["per_class"][0]["correct"] = json!(7);
-    fs::write(path.join("other.json"), other.to_string()).expect("a file");
-    check("other.json", 3, "contradict");
     check("missing.json", 4, "missing.json");
+    let changed = |pointer: &str, value: Value, code, message: &str| {
+        let mut other = second.clone();
+        *other.pointer_mut(pointer).expect("a place") = value;
+        fs::write(path.join("other.json"), other.to_string()).expect("a file");
+        check("1.json other.json", code, message);
+    };
+    changed("/runtime", json!("another"), 3, "and another here");
+    changed(
+        "/data/sha256",
+        json!("another"),
+        3,
+        "other classes or pictures",
+    );
+    changed("/of_shards", json!(4), 3, "another number of shards");
+    changed("/model/classes", json!(9), 3, "the models are not the same");
+    changed(
+        "/per_class/0/name",
+        json!("x"),
+        3,
+        "the classes are not the same",
+    );
+    changed("/per_class/0/correct", json!(7), 3, "contradict");
+    changed("/per_class/0/images", json!(u64::MAX), 3, "contradict");
+    changed("/shards", json!([2, 2]), 3, "contradict");
+    changed("/schema", json!(0), 3, "contradict");
+    // What follows from the counts is computed again.
+    changed("/top1", json!(0.25), 0, "");
+    let merged = json(path, "eval --merge other.json");
+    assert_eq!(merged["top1"], 1.0);
 }
 
-/// The network's own weights and their moving average guess alike, and differ in their logits.
+/// Float32 and float16 guess alike, and differ in their logits.
 #[test]
 fn two_models_in_one_pass() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path();
     let checkpoint = digits("digits.safetensors");
-    let compile = format!("compile --checkpoint {checkpoint} --input-size 64 --no-check");
-    for (flags, name) in [
-        ("", "whole.onnx"),
-        ("--precision f16", "half.onnx"),
-        ("--batch 3", "three.onnx"),
-    ] {
-        let output = emoc(path, &format!("{compile} {flags} --output {name}"));
-        assert!(output.status.success(), "{}", stderr(&output));
-    }
+    compile(path, "", "whole.onnx");
+    compile(path, "--precision f16", "half.onnx");
+    compile(path, "--batch 3", "three.onnx");
     let data = digits("pictures");
     let half = format!("eval whole.onnx --data {data} --compare half.onnx --runtime tract");
     let result = json(path, &half);
@@ -106,20 +162,15 @@ fn two_models_in_one_pass() {
 fn folders() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path();
-    let copy = |from: &str, to: &str| {
-        let to = path.join(to);
-        fs::create_dir_all(to.parent().expect("a folder")).expect("a folder");
-        fs::copy(digits(from), to).expect("a copy");
-    };
     let names: Vec<String> = (0..10).map(|digit| digit.to_string()).collect();
     fs::write(path.join("names.txt"), names.join("\n")).expect("a file");
     // Two classes, by name, one of them wrong, below `val`.
-    copy("pictures/3/0.png", "part/val/3/a.png");
-    copy("pictures/3/1.png", "part/val/3/b.png");
-    copy("pictures/7/0.png", "part/val/3/c.png");
-    copy("pictures/7/1.png", "part/val/7/d.png");
+    copy(path, "pictures/3/0.png", "part/val/3/a.png");
+    copy(path, "pictures/3/1.png", "part/val/3/b.png");
+    copy(path, "pictures/7/0.png", "part/val/3/c.png");
+    copy(path, "pictures/7/1.png", "part/val/7/d.png");
     fs::write(path.join("part/val/7/text.jpg"), "hello").expect("a file");
-    copy("pictures/3/0.png", "hole/3/a.png");
+    copy(path, "pictures/3/0.png", "hole/3/a.png");
     fs::create_dir_all(path.join("hole/7")).expect("a folder");
     fs::create_dir_all(path.join("nothing")).expect("a folder");
     fs::create_dir_all(path.join("text/3")).expect("a folder");
@@ -158,6 +209,20 @@ fn folders() {
         "no picture could be evaluated",
     );
     check(&format!("--data part {labels} --logits"), 2, "--json");
+    // One folder is named after no class: sorted, it would move all others.
+    for (digit, name) in names.iter().enumerate() {
+        let name = if digit == 9 { "-nine" } else { name };
+        copy(
+            path,
+            &format!("pictures/{digit}/0.png"),
+            &format!("odd/{name}/a.png"),
+        );
+    }
+    check(
+        &format!("--data odd {labels}"),
+        3,
+        "`-nine` is none of the network's classes",
+    );
     check("", 2, "--data");
     check("--data part --shard 0/2", 2, "a shard is");
 }
@@ -178,22 +243,28 @@ fn interrupted() {
     }
     let model = digits("digits.safetensors");
     let arguments = format!(
-        "eval {model} --input-size 64 --runtime reference --data many --labels names.txt --json"
+        "eval {model} --input-size 64 --runtime reference --data many --labels names.txt --json -v"
     );
-    let child = command(path, &arguments)
+    let mut child = command(path, &arguments)
         .process_group(0)
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
         .expect("emoc starts");
-    std::thread::sleep(Duration::from_secs(3));
+    // Said once the work begins.
+    let mut said = BufReader::new(child.stderr.take().expect("a pipe")).lines();
+    let listed = said.find(|line| line.as_ref().is_ok_and(|line| line.contains("listing")));
+    assert!(listed.is_some());
+    std::thread::sleep(Duration::from_millis(500));
     let start = Instant::now();
     let interrupt = rustix::process::Pid::from_child(&child);
     rustix::process::kill_process(interrupt, rustix::process::Signal::INT).expect("a signal");
+    let said: Vec<String> = said.map_while(Result::ok).collect();
     let output = child.wait_with_output().expect("what it said");
     assert!(start.elapsed() < Duration::from_secs(10));
-    assert_eq!(output.status.code(), Some(130), "{}", stderr(&output));
-    assert!(stderr(&output).contains("interrupted: the result is of"));
+    let said = said.join("\n");
+    assert_eq!(output.status.code(), Some(130), "{said}");
+    assert!(said.contains("interrupted: the result is of"), "{said}");
     let result: Value = serde_json::from_slice(&output.stdout).expect("JSON");
     let images = result["images"].as_u64().expect("a number");
     assert!((1..20_000).contains(&images), "{images}");
