@@ -85,14 +85,12 @@ fn weights(diff: &WeightsDiff, all: bool) -> String {
     let shown = if all { usize::MAX } else { SHOWN };
     let mut text = String::new();
     let identical = match (diff.compared(), diff.identical) {
-        (0, _) => "none by the same key and of the same shape".to_owned(),
+        (0, _) => "none of the same key and shape".to_owned(),
         (compared, identical) if compared == identical => {
-            format!("{compared} by the same key and of the same shape, all identical")
+            format!("{compared} of the same key and shape, all identical")
         }
         (compared, identical) => {
-            format!(
-                "{compared} by the same key and of the same shape, {identical} of them identical"
-            )
+            format!("{compared} of the same key and shape, {identical} of them identical")
         }
     };
     let _ = write!(text, "\n{BOLD}weights{BOLD:#}  {identical}");
@@ -104,10 +102,12 @@ fn weights(diff: &WeightsDiff, all: bool) -> String {
     if !diff.different.is_empty() {
         text.push_str(&rows(&diff.different, shown));
         let (cosine, distance) = (diff.total.cosine, diff.total.distance);
+        let all_finite = diff.different.iter().all(|row| row.max_abs.is_finite());
+        let which = if all_finite { "all" } else { "the finite ones" };
         if cosine.is_finite() && distance.is_finite() {
             let _ = writeln!(
                 text,
-                "{DIM}relative to the standard deviation of A's values\nall together: cosine \
+                "{DIM}relative to the standard deviation of A's values\n{which} together: cosine \
                  {cosine:.7}, distance {:.3} % of A's length{DIM:#}",
                 100.0 * distance
             );
@@ -163,6 +163,9 @@ fn rows(rows: &[Row], shown: usize) -> String {
     let integers = match rows.len() - weights {
         _ if shown > weights || weights == 0 => String::new(),
         0 => String::new(),
+        integers if integers == rows.len() - shown => {
+            ", integers such as num_batches_tracked".into()
+        }
         integers => format!(", {integers} of them integers such as num_batches_tracked"),
     };
     text.push_str(&more(rows.len(), shown, &integers));

@@ -105,6 +105,12 @@ impl Form {
         shape
     }
 
+    fn is_integer(&self) -> bool {
+        let is_number = |dtype: DType| dtype.numbers(&[]).is_some();
+        self.dtype
+            .is_some_and(|dtype| is_number(dtype) && !dtype.is_float())
+    }
+
     fn dtype(&self) -> &'static str {
         self.dtype.map_or("other", DType::name)
     }
@@ -122,7 +128,8 @@ pub struct WeightsDiff {
     pub other_shape: Vec<Reshaped>,
     pub only_in_a: Vec<Lone>,
     pub only_in_b: Vec<Lone>,
-    /// Of all floating-point numbers that both have, as one long vector each.
+    /// Of all floating-point weights that both have, as one long vector each; without those that
+    /// hold NaN or infinity on one side.
     #[serde(flatten)]
     pub total: Total,
 }
@@ -287,7 +294,7 @@ impl WeightsDiff {
                 key: key.to_owned(),
                 shape: forms[0].shape.clone(),
                 types: (!same_type).then(|| forms.map(Form::dtype)),
-                is_integer: !is_float && forms[0].dtype.is_some(),
+                is_integer: forms[0].is_integer(),
                 elements: measured.elements,
                 max_abs: measured.max_abs,
                 relative: measured.relative,
