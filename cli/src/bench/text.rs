@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     table::{Cell, Side, Table},
-    ui::{BOLD, DIM, GOOD, WARNING, printable},
+    ui::{BOLD, DIM, GOOD, WARNING, one_line},
 };
 
 pub fn text(report: &Report) -> String {
@@ -17,7 +17,7 @@ pub fn text(report: &Report) -> String {
     let several = report.models.len() > 1;
     for model in &report.models {
         let line = format!("{}: {}", model.path, model.facts.title);
-        let line = printable(&line).replace('\n', " ");
+        let line = one_line(&line);
         let _ = match several {
             true => writeln!(text, "{BOLD}{}{BOLD:#}  {line}", model.name),
             false => writeln!(text, "{BOLD}{line}{BOLD:#}"),
@@ -107,7 +107,7 @@ fn footer(report: &Report) -> String {
     format!(
         "{DIM}{}; {cores}{images}\n{rounds} in turn; spread: from quartile to quartile, of the \
          median\nratio: to the fastest, round by round; start: to the first result\n{DIM:#}",
-        printable(&versions.join(", "))
+        one_line(&versions.join(", "))
     )
 }
 
@@ -136,10 +136,10 @@ fn failure(failed: &Failed, several: bool) -> String {
     let on = threads.map_or(String::new(), |threads| format!(" on {threads} threads"));
     let mut text = format!(
         "{WARNING}not measured{WARNING:#}: {runtime}{of}{on}: {}",
-        printable(&error.message)
+        one_line(&error.message)
     );
     let why = error.details.iter().chain(&error.help);
-    if let Some(why) = why.map(|why| printable(why)).next() {
+    if let Some(why) = why.map(|why| one_line(why)).next() {
         let _ = write!(text, "; {why}");
     }
     text.push('\n');

@@ -12,7 +12,7 @@ use crate::{
     agreement_table::{cosine, difference},
     inspect::cost::millions,
     table::{Cell, Side, Table, bytes, grouped},
-    ui::{BOLD, DIM, printable},
+    ui::{BOLD, DIM, one_line},
 };
 
 /// Weights that are listed unless all are asked for.
@@ -23,7 +23,7 @@ pub fn text(report: &Report, all: bool) -> String {
     let mut text = String::new();
     for (name, facts) in [("A", a), ("B", b)] {
         let line = format!("{}: {}", facts.path, facts.description);
-        let _ = writeln!(text, "{BOLD}{name}{BOLD:#}  {}", printable(&line));
+        let _ = writeln!(text, "{BOLD}{name}{BOLD:#}  {}", one_line(&line));
     }
     let _ = write!(text, "\n{}", sizes(a, b));
     text.push_str(&words(&report.differences, a, b));
@@ -75,8 +75,8 @@ fn words(changes: &[Change], a: &Facts, b: &Facts) -> String {
     }
     let _ = writeln!(text, "\n{BOLD}differences{BOLD:#}");
     for Change { what, a, b } in changes {
-        let line = printable(&format!("{what}: {a} -> {b}"));
-        let _ = writeln!(text, "  {}", line.replace('\n', " "));
+        let line = format!("{what}: {a} -> {b}");
+        let _ = writeln!(text, "  {}", one_line(&line));
     }
     text
 }
@@ -152,7 +152,7 @@ fn rows(rows: &[Row], shown: usize) -> String {
             None => String::new(),
         };
         table.row([
-            printable(&row.key).replace('\n', " ").into(),
+            row.key.clone().into(),
             number(row.max_abs),
             number(row.relative),
             cosine(row.cosine).into(),
@@ -187,7 +187,7 @@ fn list(heading: &str, lines: &[String], shown: usize) -> String {
     }
     let _ = writeln!(text, "\n{BOLD}{heading}{BOLD:#}  {}", lines.len());
     for line in lines.iter().take(shown) {
-        let _ = writeln!(text, "  {}", printable(line).replace('\n', " "));
+        let _ = writeln!(text, "  {}", one_line(line));
     }
     text.push_str(&more(lines.len(), shown, ""));
     text

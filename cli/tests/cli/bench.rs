@@ -174,17 +174,17 @@ fn nonsense() {
     check("bench a.onnx --runtime rust", 2, "leave --runtime out");
     check("bench a.onnx --onnxruntime-lib text.pth", 5, "text.pth");
     check(
-        "bench-worker text.pth --engine tract --shape 1,3,64,64 --threads 1",
+        "bench-worker text.pth --engine tract --input input --shape 1,3,64,64 --threads 1",
         3,
         "not an ONNX",
     );
     check(
-        "bench-worker a.onnx --engine other --shape 1,3,64,64 --threads 1",
+        "bench-worker a.onnx --engine other --input input --shape 1,3,64,64 --threads 1",
         2,
         "no runtime",
     );
     check(
-        "bench-worker a.onnx --engine tract --shape 9999999999,3,64 --threads 1",
+        "bench-worker a.onnx --engine tract --input input --shape 9999999999,3,64 --threads 1",
         3,
         "too large",
     );
