@@ -159,10 +159,13 @@ fn differences(evaluation: &Evaluation, comparison: &Comparison) -> String {
     );
     if let Some(largest) = comparison.largest.first() {
         let (file, difference) = (one_line(&largest.file), largest.max_abs);
-        let _ = writeln!(
-            text,
-            "a logit differs by at most {difference:.1e}, in {file}"
-        );
+        let _ = match difference {
+            0.0 => writeln!(text, "their logits are equal"),
+            _ => writeln!(
+                text,
+                "a logit differs by at most {difference:.1e}, in {file}"
+            ),
+        };
     }
     if flipped == 0 {
         return text;
