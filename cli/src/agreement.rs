@@ -66,7 +66,7 @@ pub fn places(onnxruntime_lib: Option<PathBuf>) -> Options {
 
 /// The error for a runtime that was demanded.
 pub fn missing_runtime(missing: &Missing) -> Box<Diagnostic> {
-    let message = format!("{} was asked for: {}", missing.name, missing.reason);
+    let message = format!("{} cannot be used: {}", missing.name, missing.reason);
     let error = Diagnostic::new(Kind::RuntimeMissing, message).help(missing.help.clone());
     let refused = missing.refused.iter();
     refused.fold(error, |error, why| error.detail(why.clone()))

@@ -1,6 +1,6 @@
 //! `emoc check`: compares an artifact with the reference again, here and now.
 
-use std::fmt::Write;
+use std::{fmt::Write, path::Path};
 
 use emoc_backends::{onnx, rust_crate::Emitted};
 use emoc_ir::{Diagnostic, Kind, Result};
@@ -78,6 +78,26 @@ pub fn run(args: &CheckArgs, ui: &Ui) -> Result<()> {
 }
 
 impl Artifact {
+    /// Reads an artifact and runs nothing.
+    ///
+    /// # Errors
+    /// It is none that emoc knows.
+    pub fn open(path: &Path, ui: &Ui) -> Result<Self> {
+        if BundleFolder::is_one(path) {
+            let folder = BundleFolder::open(path)?;
+            say_changed(&folder.changed, ui);
+            return Ok(Self::Bundle(folder));
+        }
+        if path.is_dir() {
+            let folder = CrateFolder::open(path)?;
+            say_changed(&folder.changed, ui);
+            return Ok(Self::Crate(folder));
+        }
+        let file = OnnxFile::open(path)?;
+        let precision = precision::of(&file.description).map_err(|error| error.file(path))?;
+        Ok(Self::Onnx(file, precision))
+    }
+
     /// What it was compiled from, where it says so.
     pub fn origin(&self) -> Option<&Origin> {
         match self {

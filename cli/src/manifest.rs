@@ -396,7 +396,9 @@ pub fn metadata(
         rows.push(("classes", classes.to_string()));
     }
     match &network.weights {
-        Weights::Checkpoint { choice, .. } => rows.push((key::WEIGHTS, (*choice).into())),
+        Weights::Checkpoint { choice, .. } | Weights::Artifact { choice, .. } => {
+            rows.push((key::WEIGHTS, (*choice).into()));
+        }
         Weights::Seeded { seed, .. } => {
             rows.push((key::WEIGHTS, "seeded".into()));
             rows.push((key::SEED, seed.to_string()));

@@ -34,6 +34,13 @@ pub enum Weights {
         /// SHA-256 of their content, whatever the container.
         sha256: String,
     },
+    /// Those of an artifact, whose checkpoint is not at hand.
+    Artifact {
+        /// `net` or `ema`.
+        choice: &'static str,
+        /// SHA-256 of their content, as the artifact says.
+        sha256: String,
+    },
     /// They follow from their keys and a seed.
     Seeded {
         /// The seed.
@@ -47,14 +54,16 @@ impl Weights {
     /// `net`, `ema` or `seeded`.
     pub fn choice(&self) -> &'static str {
         match self {
-            Weights::Checkpoint { choice, .. } => choice,
+            Weights::Checkpoint { choice, .. } | Weights::Artifact { choice, .. } => choice,
             Weights::Seeded { .. } => "seeded",
         }
     }
 
     pub fn sha256(&self) -> &str {
         match self {
-            Weights::Checkpoint { sha256, .. } | Weights::Seeded { sha256, .. } => sha256,
+            Weights::Checkpoint { sha256, .. }
+            | Weights::Artifact { sha256, .. }
+            | Weights::Seeded { sha256, .. } => sha256,
         }
     }
 }
@@ -103,7 +112,7 @@ pub fn load(args: &ModelArgs, checkpoint: Option<&Path>, need: Need, ui: &Ui) ->
         Some(path) => from_checkpoint(args, path, need, ui)?,
         None => from_seed(args, need, ui)?,
     };
-    say_window(&network, ui);
+    say_defaults(args, &network, ui);
     for warning in &network.model.warnings {
         ui.warn(warning);
     }
@@ -129,6 +138,9 @@ fn from_checkpoint(args: &ModelArgs, path: &Path, need: Need, ui: &Ui) -> Result
     let sha256 = state_dict.sha256()?;
     expect(args, path, &file, &sha256)?;
     say_origin(state_dict.origin(), ui);
+    if args.weights.is_none() && StateDict::choose(&checkpoint, Choice::Ema).is_ok() {
+        ui.note("the file also has a moving average of the weights: `--weights ema`");
+    }
 
     let hints = hints(args);
     let (geometry, window_by_default) = geometry(args);
@@ -322,8 +334,8 @@ fn say_origin(origin: &Origin, ui: &Ui) {
     }
 }
 
-/// A wrong window still runs, so the choice is never silent.
-fn say_window(network: &Network, ui: &Ui) {
+/// A wrong window or size still runs, so the choice is never silent.
+fn say_defaults(args: &ModelArgs, network: &Network, ui: &Ui) {
     let Geometry {
         input_size: [height, width],
         window,
@@ -336,7 +348,10 @@ fn say_window(network: &Network, ui: &Ui) {
         Some(_) => "",
         None => "; detection and segmentation models were trained with 10 (`--window 10`)",
     };
-    ui.note(format_args!(
-        "window {window}, the default at {height}x{width}: the weights do not say{detection}"
-    ));
+    let sized = args.input_size.is_some();
+    let chosen = match sized || matches!(network.weights, Weights::Seeded { .. }) {
+        true => format!("window {window}, the default at {height}x{width}"),
+        false => format!("input size {height}x{width} and window {window}, the defaults"),
+    };
+    ui.note(format_args!("{chosen}: the weights do not say{detection}"));
 }

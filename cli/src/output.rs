@@ -216,7 +216,8 @@ impl Staging {
             // As for any new file: the umask takes away what it wants.
             .permissions(Permissions::from_mode(0o666))
             .tempfile_in(folder)
-            .map_err(|error| Diagnostic::io("write to the folder", target, &error))?;
+            // The error would tell the temporary name.
+            .map_err(|error| Diagnostic::io("write to the folder", target, &error.kind().into()))?;
         let (file, path) = NamedTempFile::into_parts(file);
         // Tells other runs that this one is alive; where locks do not work they mention the file.
         let _locked = file.lock();

@@ -216,7 +216,14 @@ fn text(result: &RunResult, engine: &Engine) -> String {
                 let _ = writeln!(text, "{}", class_table(&classes.top));
             }
             Seen::Fault { error } if several => {
-                let _ = writeln!(text, "{BOLD}{file}{BOLD:#}\n{ERROR}{error}{ERROR:#}\n");
+                let nameless = Diagnostic {
+                    file: None,
+                    ..(**error).clone()
+                };
+                let _ = writeln!(
+                    text,
+                    "{BOLD}{file}{BOLD:#}\n{ERROR}error{ERROR:#}: {nameless}\n"
+                );
             }
             Seen::Fault { .. } => {}
         }

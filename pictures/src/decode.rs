@@ -157,8 +157,9 @@ fn finish(
     }
     if u64::from(width) * u64::from(height) > MAX_PIXELS {
         return Err(Diagnostic::input(format!(
-            "the {format} picture has {width}x{height} pixels, more than the {MAX_PIXELS} that PIL reads too"
-        )));
+            "the {format} picture has {width}x{height} pixels; no more than {MAX_PIXELS} are read, as by PIL"
+        ))
+        .help("scale it down first"));
     }
     let damaged = |error| damaged(format, &error);
     decoder.set_limits(limits()).map_err(damaged)?;

@@ -134,13 +134,29 @@ pub fn rounds(
     }
     let measured = running.iter().zip(&times).map(measured);
     let mut measured: Vec<_> = measured.collect();
-    measured.sort_by(|a, b| a.median_ms.total_cmp(&b.median_ms));
-    let fastest = measured.first().map(|fastest| fastest.times_ms.clone());
-    for measured in &mut measured {
-        let pairs = measured.times_ms.iter().zip(fastest.iter().flatten());
-        measured.ratio = quartiles(pairs.map(|(time, fastest)| time / fastest).collect())[1];
-    }
+    rank(&mut measured);
     (done, measured)
+}
+
+/// Puts the fastest first and gives the others their ratio to it. Each round is a comparison of its
+/// own, since the machine is slower in some than in others: a time counts as a multiple of the
+/// round's geometric mean, and the median of these multiples decides.
+fn rank(measured: &mut [Measured]) {
+    let rounds = measured.iter().map(|row| row.times_ms.len()).min();
+    let means = (0..rounds.unwrap_or(0)).map(|round| {
+        let logarithms = measured.iter().map(|row| row.times_ms[round].ln());
+        (logarithms.sum::<f64>() / measured.len() as f64).exp()
+    });
+    let means: Vec<_> = means.collect();
+    for row in measured.iter_mut() {
+        let multiples = row.times_ms.iter().zip(&means);
+        row.ratio = quartiles(multiples.map(|(time, mean)| time / mean).collect())[1];
+    }
+    measured.sort_by(|a, b| a.ratio.total_cmp(&b.ratio));
+    let fastest = measured.first().map_or(1.0, |row| row.ratio);
+    for row in measured {
+        row.ratio /= fastest;
+    }
 }
 
 /// Takes out the candidates that fail.

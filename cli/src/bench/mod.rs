@@ -91,6 +91,12 @@ pub fn run(args: &BenchArgs, ui: &Ui) -> Result<()> {
     })?;
     let paths = args.models.iter().map(PathBuf::as_path);
     let models = Model::open_all(paths, &args.network, ui)?;
+    for &choice in &args.runtime {
+        if !models.iter().any(|model| model.takes(choice)) {
+            let message = format!("{} runs none of these models", choice.name());
+            return Err(Diagnostic::usage(message).help("leave its --runtime out"));
+        }
+    }
     let cores = thread::available_parallelism().map_or(1, |cores| cores.get());
     let mut candidates = Candidates::prepare(&models, &args.runtime, &runtimes, cores, ui)?;
     let (rounds, results) = measure::rounds(&mut candidates, args.runs, ui);

@@ -16,7 +16,7 @@ pub fn text(report: &Report) -> String {
     let mut text = String::new();
     let several = report.models.len() > 1;
     for model in &report.models {
-        let line = format!("{}: {}", model.path, model.facts.title);
+        let line = format!("{}: {}", model.path, model.facts.name());
         let line = one_line(&line);
         let _ = match several {
             true => writeln!(text, "{BOLD}{}{BOLD:#}  {line}", model.name),
@@ -58,8 +58,8 @@ fn table(results: &[Measured], several: bool) -> Table {
                 0 => Cell::styled(median, GOOD),
                 _ => median.into(),
             },
-            format!("{:.1} %", 100.0 * row.spread()).into(),
-            format!("{:.1}", row.images_per_second).into(),
+            format!("{:.0} %", 100.0 * row.spread()).into(),
+            rate(row.images_per_second).into(),
             format!("{:.2}", row.ratio).into(),
             format!("{:.0} ms", row.cold_start_ms).into(),
             row.peak_memory
@@ -69,6 +69,13 @@ fn table(results: &[Measured], several: bool) -> Table {
         table.row(cells.into_iter().skip(skipped));
     }
     table
+}
+
+fn rate(per_second: f64) -> String {
+    match per_second {
+        ..100.0 => format!("{per_second:.1}"),
+        _ => format!("{per_second:.0}"),
+    }
 }
 
 fn time(ms: f64) -> String {

@@ -146,7 +146,7 @@ fn provenance(args: &CompileArgs, network: &Network) -> Result<Vec<(String, Stri
 fn remarks(network: &Network, rows: &[Row]) -> String {
     let seeded = match network.weights {
         Weights::Seeded { .. } => ", seeded weights",
-        Weights::Checkpoint { .. } => "",
+        Weights::Checkpoint { .. } | Weights::Artifact { .. } => "",
     };
     let unchecked = match rows.iter().any(Row::is_good) {
         true => "",

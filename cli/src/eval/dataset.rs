@@ -82,11 +82,28 @@ impl Dataset {
         Ok(Self {
             facts,
             shard,
-            samples: samples.collect(),
+            samples: in_turn(samples.collect()),
             classes: mapping,
             names,
         })
     }
+}
+
+/// The first picture of each class, then the second of each: whoever interrupts the work has seen
+/// every class.
+fn in_turn(samples: Vec<Sample>) -> Vec<Sample> {
+    let mut seen = BTreeMap::new();
+    let mut placed: Vec<_> = samples
+        .into_iter()
+        .map(|sample| {
+            let place = seen.entry(sample.class).or_insert(0_usize);
+            *place += 1;
+            (*place, sample)
+        })
+        .collect();
+    // Stable: classes stay in their order.
+    placed.sort_by_key(|(place, _)| *place);
+    placed.into_iter().map(|(_, sample)| sample).collect()
 }
 
 /// For each class of the folder, the network's: by name where all names are the network's, by

@@ -73,6 +73,8 @@ impl Evaluation {
 /// How good a model is.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ModelResult {
+    /// The name of its file or folder, which says nothing of what is in it.
+    pub file: String,
     pub model: ModelFacts,
     /// What ran it.
     pub runtime: String,
@@ -281,6 +283,7 @@ impl Tally {
         });
         let per_class: Vec<_> = per_class.collect();
         let result = |side: &Side| ModelResult {
+            file: side.model.file.clone(),
             model: side.model.facts.clone(),
             runtime: side.engine.title(),
             images: 0,

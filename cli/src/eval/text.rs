@@ -29,6 +29,16 @@ pub fn text(evaluation: &Evaluation) -> String {
     text
 }
 
+/// A number with its noun.
+fn counted(number: usize, noun: &str) -> String {
+    let ending = match (number, noun.ends_with('s')) {
+        (1, _) => "",
+        (_, true) => "es",
+        (_, false) => "s",
+    };
+    format!("{} {noun}{ending}", grouped(number as u64))
+}
+
 fn percent(share: f64) -> String {
     format!("{:.2} %", 100.0 * share)
 }
@@ -45,25 +55,31 @@ fn summary(evaluation: &Evaluation) -> String {
     ]);
     for result in [Some(main), others].into_iter().flatten() {
         table.row([
-            result.model.name().into(),
+            match others {
+                Some(_) => format!("{}: {}", result.file, result.model.name()).into(),
+                None => result.model.name().into(),
+            },
             percent(result.top1).into(),
             percent(result.top5).into(),
             result.runtime.clone().into(),
         ]);
     }
     let _ = write!(text, "{table}");
-    let (images, classes) = (main.images as u64, main.per_class.len() as u64);
+    let classes = main.per_class.iter().filter(|row| row.images > 0).count();
     let (seconds, rate) = (evaluation.time.seconds, evaluation.time.images_per_second);
-    let workers = evaluation.time.workers;
-    let at_once = match workers {
+    let skipped = match evaluation.skipped.len() {
+        0 => String::new(),
+        skipped => format!(", {} skipped", grouped(skipped as u64)),
+    };
+    let at_once = match evaluation.time.workers {
         1 => String::new(),
         workers => format!(", {workers} at once"),
     };
     let _ = writeln!(
         text,
-        "{DIM}{} pictures of {} classes in {seconds:.1} s: {rate:.1} a second{at_once}{DIM:#}",
-        grouped(images),
-        grouped(classes),
+        "{DIM}{} of {}{skipped} in {seconds:.1} s: {rate:.1} a second{at_once}{DIM:#}",
+        counted(main.images, "picture"),
+        counted(classes, "class"),
     );
     if !evaluation.complete {
         let of = grouped(evaluation.data.pictures as u64);
@@ -193,7 +209,7 @@ fn skipped(evaluation: &Evaluation) -> String {
     if skipped.is_empty() {
         return String::new();
     }
-    let mut text = heading(&format!("skipped: {} pictures", skipped.len()));
+    let mut text = heading(&format!("skipped: {}", counted(skipped.len(), "picture")));
     for row in skipped.iter().take(ROWS) {
         let _ = writeln!(
             text,

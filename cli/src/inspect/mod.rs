@@ -165,6 +165,7 @@ fn inspection_text(path: Option<&Path>, inspection: &Inspection) -> String {
             );
             line("sha256", file.sha256.clone());
         }
+        Weights::Artifact { .. } => {}
         Weights::Seeded { seed, .. } => line("file", format!("none: seeded weights, seed {seed}")),
     }
     line("network", network_line(network));
@@ -228,6 +229,7 @@ fn network_line(network: &NetworkRecord) -> String {
 fn weights_line(weights: &Weights) -> String {
     match weights {
         Weights::Seeded { .. } => "seeded: they prove the compiler and classify nothing".to_owned(),
+        Weights::Artifact { choice, .. } => format!("{choice}, of a checkpoint"),
         Weights::Checkpoint {
             choice,
             root,

@@ -23,7 +23,7 @@ use emoc_runtimes::{
 use super::{Model, RuntimeChoice, open::Source, reference::ReferenceSession};
 use crate::{
     agreement,
-    args::{Passes, PipelineArgs},
+    args::{Passes, PipelineArgs, Precision},
     manifest,
     network::Network,
     output::{CHILDREN, TemporaryFolder},
@@ -88,6 +88,15 @@ impl Model {
             _ if found(runtimes, emoc_runtimes::ONNX_RUNTIME).is_ok() => RuntimeChoice::Onnxruntime,
             _ => RuntimeChoice::Tract,
         };
+        if choice.is_none()
+            && default == RuntimeChoice::Tract
+            && self.facts.precision == Precision::F16
+        {
+            ui.warn(
+                "ONNX Runtime is not found, and tract is very slow in float16: `emoc doctor` says \
+                 how to get it",
+            );
+        }
         match (choice.unwrap_or(default), &self.source) {
             (RuntimeChoice::Reference, Source::Network(network)) => Ok(Engine {
                 name: "reference evaluator",

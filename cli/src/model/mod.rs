@@ -107,6 +107,8 @@ pub enum RuntimeChoice {
 
 /// A model, opened.
 pub struct Model {
+    /// The name of its file or folder.
+    pub file: String,
     pub facts: ModelFacts,
     /// Names of the classes that the model itself has.
     pub labels: Option<Vec<String>>,

@@ -1,6 +1,6 @@
 //! From a path to a [`Model`].
 
-use std::path::Path;
+use std::{fs, path::Path};
 
 use emoc_backends::rust_crate::Emitted;
 use emoc_frontend::emo2;
@@ -14,6 +14,7 @@ use crate::{
     json,
     manifest::{self, Preprocessing, key},
     network::{self, Need, Network},
+    output::MANIFEST,
     precision,
     record::NetworkRecord,
     ui::Ui,
@@ -59,12 +60,17 @@ impl Model {
     /// # Errors
     /// It is no model, or flags speak of what an artifact has settled.
     pub fn open(path: &Path, args: &ModelArgs, ui: &Ui) -> Result<Self> {
+        let io = |error| Diagnostic::io("open the model", path, &error);
+        fs::metadata(path).map_err(io)?;
         let opened = match (path.is_dir(), OnnxFile::is_one(path)) {
             (true, _) if BundleFolder::is_one(path) => bundle(path, args, ui),
             (true, _) => crate_folder(path, args, ui),
             (false, true) => onnx_file(path, args, ui),
             (false, false) => checkpoint(path, args, ui),
         };
+        let name = path.file_name().unwrap_or(path.as_os_str());
+        let file = name.to_string_lossy().into_owned();
+        let opened = opened.map(|opened| Self { file, ..opened });
         opened.map_err(|error| error.file(path))
     }
 }
@@ -79,6 +85,7 @@ fn checkpoint(path: &Path, args: &ModelArgs, ui: &Ui) -> Result<Model> {
     };
     let (input, outputs) = interface(&network.model.graph)?;
     Ok(Model {
+        file: String::new(),
         facts,
         labels: None,
         output: outputs[0].name.clone(),
@@ -117,10 +124,12 @@ fn bundle(path: &Path, args: &ModelArgs, ui: &Ui) -> Result<Model> {
 fn crate_folder(path: &Path, args: &ModelArgs, ui: &Ui) -> Result<Model> {
     settled(args, ModelKind::RustCrate)?;
     ui.step("reading the crate");
-    let folder = CrateFolder::open(path).map_err(|error| match error.help {
-        None => error.help("a model is a checkpoint, an ONNX file, or a folder that emoc wrote"),
-        Some(_) => error,
-    })?;
+    if !path.join(MANIFEST).exists() {
+        let message = "the folder is neither a crate nor a bundle that emoc wrote";
+        return Err(Diagnostic::input(message)
+            .help("a model is a checkpoint, an ONNX file, or a folder that emoc wrote"));
+    }
+    let folder = CrateFolder::open(path)?;
     say_changed(&folder.changed, ui);
     let record = &folder.manifest.network;
     let declared = emo2::declared(record.architecture()?, record.geometry())?;
@@ -133,6 +142,7 @@ fn crate_folder(path: &Path, args: &ModelArgs, ui: &Ui) -> Result<Model> {
         weight_bytes: options.weight_bytes,
     };
     Ok(Model {
+        file: String::new(),
         facts: ModelFacts {
             weights_dtype: Some(options.weights_dtype),
             ..of_origin(&folder.origin, ModelKind::RustCrate)
@@ -156,6 +166,7 @@ fn own(file: OnnxFile, kind: ModelKind) -> Result<Model> {
     let labels = file.labels()?;
     let (input, outputs) = interface(&declared.graph)?;
     Ok(Model {
+        file: String::new(),
         facts: ModelFacts {
             sha256: Some(manifest::sha256(&file.bytes)),
             precision: precision::of(&file.description)?,
@@ -214,6 +225,7 @@ fn foreign(path: &Path, file: OnnxFile, ui: &Ui) -> Result<Model> {
     let name = path.file_name().unwrap_or(path.as_os_str());
     let (input, output) = (input.name.clone(), output.name.clone());
     Ok(Model {
+        file: String::new(),
         facts: ModelFacts {
             title: format!("{} at {height}x{width}", name.to_string_lossy()),
             kind: ModelKind::Onnx,

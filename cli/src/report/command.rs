@@ -142,7 +142,7 @@ fn default_name(subject: &Subject, record: &NetworkRecord) -> String {
 
 fn weights(line: &mut Line, subject: &Subject, record: &NetworkRecord) {
     match &subject.checked.network.weights {
-        Weights::Checkpoint { choice, sha256, .. } => {
+        Weights::Checkpoint { choice, sha256, .. } | Weights::Artifact { choice, sha256 } => {
             let path = subject.checkpoint.as_deref();
             line.flag("--checkpoint", path.map_or("FILE".into(), file_name));
             line.flag("--expect-sha256", sha256);

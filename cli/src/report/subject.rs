@@ -6,7 +6,8 @@ use std::{
 };
 
 use emoc_backends::onnx;
-use emoc_ir::{Diagnostic, Result};
+use emoc_frontend::emo2;
+use emoc_ir::{Diagnostic, Result, Weight, seeded};
 use emoc_runtimes::Tolerance;
 
 use super::ReportArgs;
@@ -16,7 +17,7 @@ use crate::{
     artifact::{BundleFolder, OnnxFile},
     check::{self, Artifact, Checked},
     manifest::{self, OnnxOptions, key},
-    network::{self, Need, Network},
+    network::{self, Need, Network, Weights},
     pipeline::{self, Optimised},
     ui::Ui,
 };
@@ -66,13 +67,11 @@ impl Subject {
 
     fn artifact(args: &ReportArgs, path: &Path, ui: &Ui) -> Result<Self> {
         let checkpoint = args.checkpoint.checkpoint.as_deref();
+        if let Some(unchecked) = Self::unchecked(args, path, ui)? {
+            return Ok(unchecked);
+        }
         let mut checked = check::examine(&check_args(args, path, checkpoint), ui)?;
-        let passes = match &checked.artifact {
-            Artifact::Crate(folder) => folder.manifest.passes(),
-            Artifact::Onnx(file, _) => passes_of(file),
-            Artifact::Bundle(folder) => folder.models.first().map_or("all", |(_, f)| passes_of(f)),
-        };
-        let passes = passes.to_owned();
+        let passes = passes(&checked.artifact);
         let optimised = optimise(&checked.network, &passes, &Ui::silent())?;
         if let Artifact::Crate(_) = &checked.artifact {
             checked.blocks = crate_blocks(args, &checked.network, &optimised, ui)?;
@@ -85,6 +84,61 @@ impl Subject {
             checkpoint: checkpoint.map(Path::to_owned),
             flags: args.model.clone(),
         })
+    }
+
+    /// An artifact whose checkpoint is not given: there is nothing to compare it with, and
+    /// everything else can be told.
+    fn unchecked(args: &ReportArgs, path: &Path, ui: &Ui) -> Result<Option<Self>> {
+        let given = args.checkpoint.checkpoint.is_some() || args.model.first_given().is_some();
+        if given || args.runtime.tensorrt_rtx {
+            return Ok(None);
+        }
+        let artifact = Artifact::open(path, &Ui::silent())?;
+        let Some(origin) = artifact.origin().filter(|origin| origin.seed.is_none()) else {
+            return Ok(None);
+        };
+        let at = |error: Box<Diagnostic>| error.file(path);
+        let record = &origin.network;
+        let architecture = record.architecture().map_err(at)?;
+        let mut model = emo2::declared(architecture, record.geometry()).map_err(at)?;
+        // The passes fold what they find: numbers without meaning have the same form.
+        let weights = model.graph.weights.iter();
+        let weights: Vec<_> = weights.map(|(k, w)| (k.to_owned(), w.dims())).collect();
+        for (key, dims) in weights {
+            let weight = Weight::owned(&dims, seeded::values(&key, &dims, 0));
+            model.graph.weights.insert(key, weight);
+        }
+        let network = Network {
+            model,
+            weights: Weights::Artifact {
+                choice: if origin.ema { "ema" } else { "net" },
+                sha256: origin.weights_sha256.clone().unwrap_or_default(),
+            },
+            window_by_default: false,
+            entries: Vec::new(),
+            unusable: Vec::new(),
+        };
+        ui.note("nothing is checked: that needs the weights, --checkpoint FILE");
+        let passes = passes(&artifact);
+        let optimised = optimise(&network, &passes, &Ui::silent())?;
+        Ok(Some(Self {
+            checked: Checked {
+                artifact,
+                network,
+                rows: Vec::new(),
+                blocks: Vec::new(),
+            },
+            optimised,
+            passes,
+            path: Some(path.to_owned()),
+            checkpoint: None,
+            flags: args.model.clone(),
+        }))
+    }
+
+    /// Whether it was run.
+    pub fn is_checked(&self) -> bool {
+        !matches!(self.checked.network.weights, Weights::Artifact { .. })
     }
 
     /// Compiles a checkpoint, or seeded weights, as `emoc compile` does.
@@ -125,6 +179,16 @@ fn check_args(args: &ReportArgs, artifact: &Path, checkpoint: Option<&Path>) -> 
         model: args.model.clone(),
         runtime: args.runtime.clone(),
     }
+}
+
+/// The passes that an artifact was compiled with, in one word.
+fn passes(artifact: &Artifact) -> String {
+    let passes = match artifact {
+        Artifact::Crate(folder) => folder.manifest.passes(),
+        Artifact::Onnx(file, _) => passes_of(file),
+        Artifact::Bundle(folder) => folder.models.first().map_or("all", |(_, f)| passes_of(f)),
+    };
+    passes.to_owned()
 }
 
 fn passes_of(file: &OnnxFile) -> &str {

@@ -364,6 +364,40 @@ fn the_command_makes_the_artifact_again() {
     check(&bundle, "bundle", "bundle/plan.json", " ");
 }
 
+/// An artifact whose checkpoint is elsewhere: everything but the checks.
+#[test]
+fn without_the_checkpoint() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let tiny = fixture("tiny.pth");
+    let made = format!("compile --checkpoint {tiny} {OWN} --no-check");
+    for (flags, artifact) in [
+        ("--output tiny.onnx", "tiny.onnx"),
+        ("--target rust --output crate", "crate"),
+        ("--target tensorrt --output bundle", "bundle"),
+    ] {
+        let made = format!("{made} {flags}");
+        exits(&emoc(folder.path(), &made), 0, &made);
+        let report = format!("report {artifact} --output page.html --json");
+        let output = expect(folder.path(), &report, 0, "nothing is checked");
+        let data: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+        assert_eq!(data["weights"]["from"], "artifact", "{artifact}");
+        assert_eq!(data["checks"].as_array().map(Vec::len), Some(0));
+        let fired = data["passes"].as_array().expect("passes").iter();
+        assert!(fired.filter(|pass| pass["fired"] != 0).count() > 3);
+        let text = page(&folder.path().join("page.html")).text;
+        for expected in [
+            "Not checked: the weights",
+            "stage3.1",
+            "of a checkpoint that was not given",
+        ] {
+            assert!(
+                text.contains(expected),
+                "{artifact}: no {expected} in {text}"
+            );
+        }
+    }
+}
+
 #[test]
 fn what_is_refused() {
     let folder = tempfile::tempdir().expect("a folder");
@@ -385,7 +419,6 @@ fn what_is_refused() {
     check("report missing.onnx", 4, "missing.onnx");
     check(&format!("report missing --checkpoint {tiny}"), 4, "missing");
     check("report empty", 3, "no emoc.json");
-    check("report tiny.onnx", 2, "add --checkpoint FILE");
     check(
         &format!("report {tiny} --checkpoint {tiny}"),
         2,

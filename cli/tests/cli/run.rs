@@ -51,7 +51,7 @@ fn pictures_and_faults() {
         "run folder.png pixel.png",
         3,
         "",
-        "no crate that emoc wrote",
+        "neither a crate nor a bundle",
     );
     check(&format!("run {model}"), 2, "", "<PICTURE>");
     check(

@@ -219,7 +219,7 @@ fn flags_that_do_not_fit() {
             2,
             "cannot be used with",
         ),
-        (compile("--tensorrt-rtx"), 5, "TensorRT-RTX was asked for"),
+        (compile("--tensorrt-rtx"), 5, "TensorRT-RTX cannot be used"),
         (
             format!("{COMPILE} --batch 1..8"),
             2,

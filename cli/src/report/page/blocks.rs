@@ -25,7 +25,7 @@ pub fn section(report: &Report) -> Markup {
         section #blocks {
             h2 { "Blocks" }
             @if groups.is_empty() {
-                p { "Not compared: no runtime was found that tells what is inside." }
+                p { "Not compared." }
             } @else {
                 p.note {
                     "The largest difference from the reference at the end of each block, as a \

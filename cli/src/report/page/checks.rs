@@ -23,24 +23,28 @@ pub fn section(report: &Report) -> Markup {
     html! {
         section #checks {
             h2 { "Checks" }
-            p.note {
-                "The artifact, run here on a seeded input of "
-                (images(report)) ", against " (reference) "."
+            @if report.checks.is_empty() {
+                p { "Not run: there was nothing to compare it with." }
+            } @else {
+                p.note {
+                    "The artifact, run here on a seeded input of "
+                    (images(report)) ", against " (reference) "."
+                }
+                @for (heading, rows, tolerance) in groups(report) {
+                    @if let Some(heading) = heading { h3 { (heading) } }
+                    (table(&rows))
+                    @for line in remarks(&rows, tolerance) {
+                        p.note { (safe(&line)) }
+                    }
+                    @for line in engines(&rows) {
+                        p.note.measured { (safe(&line)) }
+                    }
+                    @for row in rows.iter().filter(|row| row.is_bad()) {
+                        (faults(row))
+                    }
+                }
+                (latency(report.checks))
             }
-            @for (heading, rows, tolerance) in groups(report) {
-                @if let Some(heading) = heading { h3 { (heading) } }
-                (table(&rows))
-                @for line in remarks(&rows, tolerance) {
-                    p.note { (safe(&line)) }
-                }
-                @for line in engines(&rows) {
-                    p.note.measured { (safe(&line)) }
-                }
-                @for row in rows.iter().filter(|row| row.is_bad()) {
-                    (faults(row))
-                }
-            }
-            (latency(report.checks))
         }
     }
 }

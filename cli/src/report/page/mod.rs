@@ -160,7 +160,10 @@ fn verdict(rows: &[Row]) -> Markup {
         @if !good.is_empty() {
             span.badge.good { "Agrees with the reference in " (good) }
         } @else if bad.is_empty() {
-            span.badge.open { "Not checked: nothing that runs it was found" }
+            span.badge.open {
+                @if rows.is_empty() { "Not checked: the weights it was compiled from were not given" }
+                @else { "Not checked: nothing that runs it was found" }
+            }
         }
     }
 }

@@ -107,6 +107,11 @@ fn weights(weights: &Weights) -> Markup {
                 dt { "Their SHA-256" }
                 dd { code { (sha256) } }
             },
+            Weights::Artifact { choice, sha256 } => {
+                dd { (choice) ", of a checkpoint that was not given" }
+                dt { "Their SHA-256" }
+                dd { code { (safe(sha256)) } }
+            },
             Weights::Checkpoint { choice, file, root, stripped_prefixes, tensors, sha256 } => {
                 dd {
                     (choice) ", " (tensors) " tensors in "
