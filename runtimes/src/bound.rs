@@ -9,7 +9,7 @@
 
 use emoc_ir::{Diagnostic, Result};
 use tract_onnx::{
-    prelude::{DatumExt, Framework, OutletId, TVec, TractError, TractResult},
+    prelude::{OutletId, TVec, TractError, TractResult},
     tract_hir::infer::{Factoid, InferenceFact, InferenceModel, InferenceOp},
 };
 
@@ -82,20 +82,7 @@ fn analyse(
     inputs: &[InputFact],
     oversized: &mut Option<Box<Diagnostic>>,
 ) -> TractResult<InferenceModel> {
-    // The types that the file notes for inner values may speak of a symbolic batch, which this
-    // run has replaced by a number; they follow from the inputs anyway. Nodes that no output
-    // needs are dropped: tract would infer them too, but out of order.
-    let mut graph = tract_onnx::onnx()
-        .with_ignore_value_info(true)
-        .model_for_proto_model(model.proto())?
-        .into_compact()?;
-    for (index, outlet) in graph.input_outlets()?.to_vec().into_iter().enumerate() {
-        let name = &graph.node(outlet.node).name;
-        // An input that is not listed has a value of its own.
-        if let Some(fact) = inputs.iter().find(|fact| fact.name == *name) {
-            graph.set_input_fact(index, f32::fact(&fact.shape).into())?;
-        }
-    }
+    let mut graph = tract::unbound(model.proto(), inputs)?;
     for id in graph.eval_order()? {
         if let Some(fault) = oversize(&graph, id)? {
             *oversized = Some(Diagnostic::input(&fault).node(&graph.node(id).name));

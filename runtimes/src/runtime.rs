@@ -1,9 +1,7 @@
 //! What a runtime is, and the list of them.
 
 use std::{
-    borrow::Cow,
     ffi::OsString,
-    fs,
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
@@ -11,7 +9,7 @@ use std::{
 use emoc_ir::{Diagnostic, Result};
 use serde::Serialize;
 
-use crate::{BoundModel, InputFact, NamedTensor, OnnxModel, guard::brief, onnxruntime, tract};
+use crate::{BoundModel, InputFact, NamedTensor, guard::brief, onnxruntime, tract};
 
 /// Every runtime, in the order of the report. One line each.
 const RUNTIMES: &[(&str, Find)] = &[
@@ -121,16 +119,7 @@ pub trait Runtime: Send + Sync {
         model: TrustedModel,
         inputs: &[InputFact],
         threads: usize,
-    ) -> Result<Box<dyn Session>> {
-        let bytes = match model {
-            TrustedModel::Bytes(bytes) => Cow::Borrowed(bytes),
-            TrustedModel::File(path) => Cow::Owned(
-                fs::read(path).map_err(|error| Diagnostic::io("read the model", path, &error))?,
-            ),
-        };
-        let model = OnnxModel::read(&bytes)?;
-        self.load(&model.bind(inputs)?, threads)
-    }
+    ) -> Result<Box<dyn Session>>;
 }
 
 /// Where a model is that [`OnnxModel::bind`] has accepted.

@@ -1,12 +1,12 @@
 //! tract: pure Rust, built in, so that every artifact is run at least once.
 
-use std::sync::Arc;
+use std::{fs, io::Read, sync::Arc};
 
 use emoc_ir::{Diagnostic, Result};
-use tract_onnx::prelude::*;
+use tract_onnx::{pb::ModelProto, prelude::*, tract_hir::infer::InferenceModel};
 
 use crate::{
-    BoundModel, Found, InputFact, NamedTensor, Options, Runtime, Session,
+    BoundModel, Found, InputFact, NamedTensor, Options, Runtime, Session, TrustedModel,
     guard::{brief, guard},
     runtime::{not_float, order_tensors},
 };
@@ -35,24 +35,87 @@ impl Runtime for Tract {
     /// tract is built without its thread pool here: it computes on one thread.
     fn load(&self, model: &BoundModel, _threads: usize) -> Result<Box<dyn Session>> {
         let graph = model.analysed()?;
-        let plan = guard(NAME, || {
-            let plan = graph
-                .into_optimized()
-                .and_then(|graph| graph.into_runnable());
-            plan.map_err(|error| refused("load", &error))
-        })?;
-        let outputs = model
-            .model()
-            .outputs()
-            .iter()
-            .map(|out| out.name.clone())
-            .collect();
-        Ok(Box::new(TractSession {
-            plan,
-            inputs: model.inputs().to_vec(),
-            outputs,
-        }))
+        let outputs = model.model().outputs().iter();
+        let outputs = outputs.map(|output| output.name.clone()).collect();
+        session(graph, model.inputs().to_vec(), outputs)
     }
+
+    fn load_trusted(
+        &self,
+        model: TrustedModel,
+        inputs: &[InputFact],
+        _threads: usize,
+    ) -> Result<Box<dyn Session>> {
+        let (graph, inputs, outputs) = match model {
+            TrustedModel::Bytes(bytes) => parse(bytes, inputs),
+            TrustedModel::File(path) => {
+                let file = fs::File::open(path);
+                let file = file.map_err(|error| Diagnostic::io("read the model", path, &error))?;
+                parse(file, inputs)
+            }
+        }?;
+        session(graph, inputs, outputs)
+    }
+}
+
+/// A graph with its inputs and outputs, in the file's order.
+type Parsed = (InferenceModel, Vec<InputFact>, Vec<String>);
+
+/// The decoded file is gone when this returns: it has the weights a second time.
+fn parse(mut file: impl Read, inputs: &[InputFact]) -> Result<Parsed> {
+    guard(NAME, || {
+        let mut parse = || {
+            let proto = onnx().proto_model_for_read(&mut file)?;
+            let outputs = proto.graph.iter().flat_map(|graph| &graph.output);
+            let outputs = outputs.map(|output| output.name.clone()).collect();
+            let graph = unbound(&proto, inputs)?;
+            let names = graph.input_outlets()?.iter();
+            let names = names.map(|outlet| &graph.node(outlet.node).name);
+            let ordered = names
+                .filter_map(|name| inputs.iter().find(|fact| fact.name == *name))
+                .cloned()
+                .collect();
+            Ok((graph, ordered, outputs))
+        };
+        parse().map_err(|error| refused("load", &error))
+    })
+}
+
+/// A decoded file as a graph in which nothing has a type yet but its inputs.
+pub(crate) fn unbound(proto: &ModelProto, inputs: &[InputFact]) -> TractResult<InferenceModel> {
+    // The types that the file notes for inner values may speak of a symbolic batch, which this
+    // run has replaced by a number; they follow from the inputs anyway. Nodes that no output
+    // needs are dropped: tract would infer them too, but out of order.
+    let mut graph = onnx()
+        .with_ignore_value_info(true)
+        .model_for_proto_model(proto)?
+        .into_compact()?;
+    for (index, outlet) in graph.input_outlets()?.to_vec().into_iter().enumerate() {
+        let name = &graph.node(outlet.node).name;
+        // An input that is not listed has a value of its own.
+        if let Some(fact) = inputs.iter().find(|fact| fact.name == *name) {
+            graph.set_input_fact(index, f32::fact(&fact.shape).into())?;
+        }
+    }
+    Ok(graph)
+}
+
+fn session(
+    graph: InferenceModel,
+    inputs: Vec<InputFact>,
+    outputs: Vec<String>,
+) -> Result<Box<dyn Session>> {
+    let plan = guard(NAME, || {
+        let plan = graph
+            .into_optimized()
+            .and_then(|graph| graph.into_runnable());
+        plan.map_err(|error| refused("load", &error))
+    })?;
+    Ok(Box::new(TractSession {
+        plan,
+        inputs,
+        outputs,
+    }))
 }
 
 struct TractSession {
