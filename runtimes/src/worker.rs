@@ -95,7 +95,8 @@ pub struct Worker<'c> {
     cold_start: Duration,
 }
 
-/// The next line, if it is one of a usual length.
+/// The next line, if it is no longer than what is kept: the limit is that of one answer, not of a
+/// worker's life.
 fn line(from: &mut impl BufRead) -> Option<String> {
     let mut line = String::new();
     let read = from.take(KEPT).read_line(&mut line).ok()?;
@@ -262,6 +263,24 @@ mod tests {
             assert!(worker.peak_memory() > Some(0));
             assert!(worker.cpu_time().is_some());
         }
+    }
+
+    /// A worker may say more in its life than an answer may hold.
+    #[test]
+    fn answers_have_a_limit_each() {
+        let children = Children::new();
+        // A number with 3 million digits, and one with 5 million.
+        let script = r#"echo '{"threads": 1}'
+            while read runs; do
+                echo "{\"times_ms\": [0.$(head -c ${runs}000000 /dev/zero | tr '\0' 1)]}"
+            done"#;
+        let mut worker = shell(script, &children).expect("a worker");
+        for _ in 0..3 {
+            let times = worker.times(3).expect("a long answer");
+            assert_eq!(times, [Duration::from_nanos(111_111)]);
+        }
+        let fault = worker.times(5).expect_err("an answer that is too long");
+        assert!(fault.message.contains("the program ended"), "{fault}");
     }
 
     #[test]
