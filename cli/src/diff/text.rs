@@ -102,13 +102,16 @@ fn weights(diff: &WeightsDiff, all: bool) -> String {
     if !diff.different.is_empty() {
         text.push_str(&rows(&diff.different, shown));
         let (cosine, distance) = (diff.total.cosine, diff.total.distance);
-        let all_finite = diff.different.iter().all(|row| row.max_abs.is_finite());
-        let which = if all_finite { "all" } else { "the finite ones" };
+        let left_out = match diff.total.nonfinite {
+            0 => String::new(),
+            1 => "without 1 element that is NaN or infinite\n".into(),
+            count => format!("without {count} elements that are NaN or infinite\n"),
+        };
         if cosine.is_finite() && distance.is_finite() {
             let _ = writeln!(
                 text,
-                "{DIM}relative to the standard deviation of A's values\n{which} together: cosine \
-                 {cosine:.7}, distance {:.3} % of A's length{DIM:#}",
+                "{DIM}relative to the standard deviation of A's values\n{left_out}all together: \
+                 cosine {cosine:.7}, distance {:.3} % of A's length{DIM:#}",
                 100.0 * distance
             );
         }
@@ -147,16 +150,15 @@ fn rows(rows: &[Row], shown: usize) -> String {
         _ => shown.min(weights),
     };
     for row in rows.iter().take(shown) {
-        let types = match row.types {
-            Some([a, b]) => format!("{a} -> {b}"),
-            None => String::new(),
-        };
+        let types = row.types.map(|[a, b]| format!("{a} -> {b}"));
+        let nonfinite = (row.nonfinite > 0).then(|| format!("{} not finite", row.nonfinite));
+        let remarks: Vec<_> = types.into_iter().chain(nonfinite).collect();
         table.row([
             row.key.clone().into(),
             number(row.max_abs),
             number(row.relative),
             cosine(row.cosine).into(),
-            types.into(),
+            remarks.join(", ").into(),
         ]);
     }
     let mut text = table.to_string();

@@ -128,14 +128,13 @@ pub struct WeightsDiff {
     pub other_shape: Vec<Reshaped>,
     pub only_in_a: Vec<Lone>,
     pub only_in_b: Vec<Lone>,
-    /// Of all floating-point weights that both have, as one long vector each; without those that
-    /// hold NaN or infinity on one side.
+    /// Of all floating-point weights that both have, as one long vector each.
     #[serde(flatten)]
     pub total: Total,
 }
 
-/// How one weight differs. Numbers that cannot be had (NaN or infinity on one side, numbers of
-/// another kind) are null.
+/// How one weight differs. Numbers that cannot be had (an element is NaN or infinite on one side,
+/// or the weight holds no numbers) are null.
 #[derive(Debug, Serialize)]
 pub struct Row {
     pub key: String,
@@ -148,6 +147,8 @@ pub struct Row {
     pub is_integer: bool,
     /// Elements that differ.
     pub elements: usize,
+    /// Elements that are NaN or infinite on one side or both. They have no part in the sums.
+    pub nonfinite: usize,
     pub max_abs: f64,
     /// `max_abs` in units of the standard deviation of A's values; of their magnitude if they are
     /// all the same.
@@ -175,6 +176,8 @@ struct Sums {
     a: f64,
     b: f64,
     distance: f64,
+    /// Elements that are in no sum, since one of them or both are NaN or infinite.
+    left_out: usize,
 }
 
 impl Sums {
@@ -183,6 +186,7 @@ impl Sums {
         self.a += other.a;
         self.b += other.b;
         self.distance += other.distance;
+        self.left_out += other.left_out;
     }
 
     fn cosine(self) -> f64 {
@@ -195,6 +199,8 @@ pub struct Total {
     pub cosine: f64,
     /// Length of their difference, in units of A's length.
     pub distance: f64,
+    /// Elements that are left out, since one of them or both are NaN or infinite.
+    pub nonfinite: usize,
 }
 
 /// Compares key by key; none if the weights of one side are packed, and those of the other are not
@@ -234,6 +240,7 @@ pub fn compare(a: &Store, b: &Store) -> Result<Option<WeightsDiff>> {
     diff.total = Total {
         cosine: sums.cosine(),
         distance: (sums.distance / sums.a).sqrt(),
+        nonfinite: sums.left_out,
     };
     // What has no number is as far off as can be.
     let far = |number: f64| {
@@ -283,7 +290,7 @@ impl WeightsDiff {
                 }
             }
         };
-        if is_float && measured.max_abs.is_finite() {
+        if is_float {
             sums.add(these);
         }
         match (measured.elements, same_type) {
@@ -296,6 +303,7 @@ impl WeightsDiff {
                 types: (!same_type).then(|| forms.map(Form::dtype)),
                 is_integer: forms[0].is_integer(),
                 elements: measured.elements,
+                nonfinite: these.left_out,
                 max_abs: measured.max_abs,
                 relative: measured.relative,
                 cosine: measured.cosine,
@@ -343,9 +351,9 @@ fn measure(a: &[f64], b: &[f64]) -> (Measured, Sums) {
     let (mut sum, mut largest) = (0.0, 0.0_f64);
     let mut count = 0.0;
     for (&x, &y) in a.iter().zip(b) {
-        // Infinities and NaN have no place in sums; where the sides differ they show below.
-        let finite = x.is_finite() && y.is_finite();
-        if !finite {
+        // Infinities and NaN have no place in sums: one would swallow every other difference.
+        if !(x.is_finite() && y.is_finite()) {
+            sums.left_out += 1;
             if x != y && !(x.is_nan() && y.is_nan()) {
                 found.elements += 1;
                 found.max_abs = f64::INFINITY;
@@ -358,6 +366,7 @@ fn measure(a: &[f64], b: &[f64]) -> (Measured, Sums) {
             a: x * x,
             b: y * y,
             distance: (x - y) * (x - y),
+            left_out: 0,
         });
         sum += x;
         largest = largest.max(x.abs()).max(y.abs());
@@ -377,4 +386,36 @@ fn measure(a: &[f64], b: &[f64]) -> (Measured, Sums) {
     }
     found.cosine = sums.cosine();
     (found, sums)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const INF: f64 = f64::INFINITY;
+    const NAN: f64 = f64::NAN;
+
+    /// What is NaN or infinite takes nothing away from what the others tell.
+    #[test]
+    fn measures() {
+        let check = |a: &[f64], b: &[f64], elements, left_out, max_abs: f64, relative: f64| {
+            let (found, sums) = measure(a, b);
+            let numbers = [found.max_abs, found.relative];
+            let expected = [max_abs, relative];
+            assert_eq!(found.elements, elements, "{a:?}, {b:?}");
+            assert_eq!(sums.left_out, left_out, "{a:?}, {b:?}");
+            assert_eq!(numbers, expected, "{a:?}, {b:?}: maximum, relative");
+            assert!(sums.distance.is_finite(), "{a:?}, {b:?}: {sums:?}");
+        };
+        check(&[1.0, -1.0], &[1.0, -1.0], 0, 0, 0.0, 0.0);
+        check(&[1.0, -1.0], &[1.0, 2.0], 1, 0, 3.0, 3.0);
+        check(&[2.0, 2.0], &[2.0, 4.0], 1, 0, 2.0, 0.5);
+        check(&[1.0, -1.0, INF], &[1.0, 1e6 - 1.0, INF], 1, 1, 1e6, 1e6);
+        check(&[1.0, -1.0, NAN], &[1.0, 2.0, NAN], 1, 1, 3.0, 3.0);
+        check(&[INF, NAN], &[INF, NAN], 0, 2, 0.0, 0.0);
+        check(&[1.0, -1.0, INF], &[1.0, -1.0, -INF], 1, 1, INF, INF);
+        check(&[1.0, -1.0, NAN], &[1.0, 2.0, 0.0], 2, 1, INF, INF);
+        check(&[NAN], &[0.0], 1, 1, INF, INF);
+        check(&[], &[], 0, 0, 0.0, 0.0);
+    }
 }

@@ -142,6 +142,54 @@ fn numbers_of_weights() {
     let relative = rows[2]["relative"].as_f64().expect("a number");
     assert!((0.03..0.04).contains(&relative), "{relative}");
     assert_eq!(found["weights"]["identical"], 127);
+    let quiet = emoc(
+        folder.path(),
+        "diff one.safetensors two.safetensors --quiet",
+    );
+    assert_eq!(quiet.status.code(), Some(0));
+    assert_eq!(stdout(&quiet) + &stderr(&quiet), "");
+}
+
+/// What is NaN or infinite is counted, and hides no other difference.
+#[test]
+fn values_that_are_not_finite() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let infinite = ("head.bias", 0, f32::INFINITY);
+    altered(
+        folder.path(),
+        "one.safetensors",
+        &[infinite, ("norm.norm.bias", 0, f32::NAN)],
+    );
+    altered(
+        folder.path(),
+        "two.safetensors",
+        &[infinite, ("head.bias", 3, 1e6), ("head.weight", 5, 7.5)],
+    );
+    let found = report(folder.path(), "one.safetensors two.safetensors");
+    let weights = &found["weights"];
+    let rows = weights["different"].as_array().expect("a list");
+    let keys: Vec<_> = rows.iter().map(|row| &row["key"]).collect();
+    assert_eq!(
+        keys,
+        ["norm.norm.bias", "head.bias", "head.weight"],
+        "{weights}"
+    );
+    let nonfinite: Vec<_> = rows.iter().map(|row| &row["nonfinite"]).collect();
+    assert_eq!(nonfinite, [1, 1, 0], "{weights}");
+    assert!(rows[1]["relative"].as_f64() > Some(1e6), "{weights}");
+    assert_eq!(weights["nonfinite"], 2, "{weights}");
+    assert!(weights["distance"].as_f64() > Some(1e3), "{weights}");
+
+    let text = stdout(&emoc(folder.path(), "diff one.safetensors two.safetensors"));
+    for expected in [
+        "1 not finite",
+        "without 2 elements that are NaN or infinite\nall together: cosine",
+    ] {
+        assert!(text.contains(expected), "no {expected:?} in\n{text}");
+    }
+    for line in text.lines() {
+        assert!(line.chars().count() <= 80, "{} columns: {line}", line.len());
+    }
 }
 
 #[test]
