@@ -124,7 +124,11 @@ impl Candidates {
                 // One that computes on fewer threads than it may is there already.
                 Ok(candidate) if threads > 1 && candidate.facts.threads == 1 => {}
                 Ok(candidate) => self.running.push(candidate),
-                Err(error) => return self.fail(index, engine.name, Some(threads), error),
+                // What fails on one thread is not tried on more.
+                Err(error) => {
+                    let threads = (threads > 1).then_some(threads);
+                    return self.fail(index, engine.name, threads, error);
+                }
             }
             if cores == 1 || choice == RuntimeChoice::Tract {
                 return;

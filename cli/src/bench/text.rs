@@ -136,11 +136,11 @@ fn failure(failed: &Failed, several: bool) -> String {
     let Failed {
         model,
         runtime,
-        threads,
+        threads: on,
         error,
     } = failed;
     let of = of(model, several);
-    let on = threads.map_or(String::new(), |threads| format!(" on {threads} threads"));
+    let on = on.map_or(String::new(), |count| format!(" on {}", threads(count)));
     let mut text = format!(
         "{WARNING}not measured{WARNING:#}: {runtime}{of}{on}: {}",
         one_line(&error.message)
@@ -181,4 +181,29 @@ fn noise(noise: &[Noise], several: bool) -> String {
     }
     let _ = write!(text, "{table}");
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use emoc_ir::Diagnostic;
+
+    use super::*;
+
+    #[test]
+    fn failures_stay_in_their_line() {
+        let check = |threads: Option<usize>, several: bool, expected: &str| {
+            let failed = Failed {
+                model: "A".into(),
+                runtime: "tract",
+                threads,
+                error: Diagnostic::input("bad\nname \u{1b}[2J").detail("node\t1"),
+            };
+            let text = anstream::adapter::strip_str(&failure(&failed, several)).to_string();
+            assert_eq!(text, format!("not measured: tract{expected}\n"));
+        };
+        let why = ": bad name \\u{1b}[2J; node\\u{9}1";
+        check(None, false, why);
+        check(Some(1), false, &format!(" on 1 thread{why}"));
+        check(Some(4), true, &format!(" of A on 4 threads{why}"));
+    }
 }

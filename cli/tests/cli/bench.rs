@@ -96,6 +96,13 @@ fn two_files_in_turn() {
         names(folder.path()),
         ["a.json", "a.onnx", "b.json", "b.onnx"]
     );
+
+    let output = emoc(folder.path(), "bench a.onnx --runtime tract --runs 3 -v");
+    let notes = stderr(&output);
+    assert_eq!(notes.matches("measuring").count(), 1, "{notes}");
+    let output = emoc(folder.path(), "bench a.onnx --runtime tract --runs 1 -q");
+    assert_eq!(output.status.code(), Some(0));
+    assert_eq!(stdout(&output) + &stderr(&output), "");
 }
 
 /// A crate runs itself, and a checkpoint becomes whatever runs it.
@@ -144,6 +151,8 @@ fn failures_are_rows() {
     assert!(output.status.success(), "{}", stderr(&output));
     let report: Value = serde_json::from_slice(&output.stdout).expect("JSON");
     assert_eq!(report["failed"][0]["runtime"], "ONNX Runtime", "{report}");
+    // It is about all numbers of threads.
+    assert_eq!(report["failed"][0]["threads"], Value::Null, "{report}");
     check_results(&report, 1);
     let text = stdout(&run("bench a.onnx --runs 1"));
     assert!(text.contains("not measured: ONNX Runtime: "), "{text}");
@@ -176,7 +185,7 @@ fn nonsense() {
     check(
         "bench-worker text.pth --engine tract --input input --shape 1,3,64,64 --threads 1",
         3,
-        "not an ONNX",
+        "tract cannot load the model",
     );
     check(
         "bench-worker a.onnx --engine other --input input --shape 1,3,64,64 --threads 1",

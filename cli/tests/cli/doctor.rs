@@ -53,6 +53,9 @@ fn an_empty_machine() {
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
     assert_eq!(text.matches("missing").count(), 5, "{text}");
     assert!(text.contains("scripts/fetch-onnxruntime"), "{text}");
+    let output = empty("doctor --quiet").output().expect("emoc starts");
+    assert_eq!(output.status.code(), Some(0));
+    assert_eq!(stdout(&output) + &stderr(&output), "");
 }
 
 #[test]
