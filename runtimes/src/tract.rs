@@ -165,3 +165,86 @@ pub(crate) fn refused(doing: &str, error: &TractError) -> Box<Diagnostic> {
     let reasons = error.chain().map(|reason| brief(&reason.to_string()));
     reasons.fold(fault, Diagnostic::detail)
 }
+
+#[cfg(test)]
+mod tests {
+    use prost::Message;
+    use tract_onnx::pb::{GraphProto, NodeProto, OperatorSetIdProto, TypeProto, ValueInfoProto};
+    use tract_onnx::pb::{tensor_proto::DataType, type_proto};
+
+    use super::*;
+    use crate::OnnxModel;
+
+    fn value(name: &str) -> ValueInfoProto {
+        let tensor = type_proto::Tensor {
+            elem_type: DataType::Float as i32,
+            shape: None,
+        };
+        ValueInfoProto {
+            name: name.into(),
+            r#type: Some(TypeProto {
+                value: Some(type_proto::Value::TensorType(tensor)),
+                ..Default::default()
+            }),
+            ..Default::default()
+        }
+    }
+
+    /// `a` - `b`.
+    fn difference() -> Vec<u8> {
+        let node = NodeProto {
+            op_type: "Sub".into(),
+            input: vec!["a".into(), "b".into()],
+            output: vec!["difference".into()],
+            ..Default::default()
+        };
+        let model = ModelProto {
+            ir_version: 9,
+            opset_import: vec![OperatorSetIdProto {
+                version: 20,
+                ..Default::default()
+            }],
+            graph: Some(GraphProto {
+                node: vec![node],
+                input: vec![value("a"), value("b")],
+                output: vec![value("difference")],
+                ..Default::default()
+            }),
+            ..Default::default()
+        };
+        model.encode_to_vec()
+    }
+
+    /// Without the gate a model is the same, wherever it is and in whatever order its inputs are
+    /// named.
+    #[test]
+    fn trusted_models_are_the_same() {
+        let bytes = difference();
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("model.onnx");
+        fs::write(&path, &bytes).expect("a file");
+        let tensor = |name: &str, data: &[f32]| {
+            NamedTensor::new(name, vec![2], data.to_vec()).expect("shape and data agree")
+        };
+        let mut inputs = [tensor("a", &[5.0, 7.0]), tensor("b", &[1.0, 2.0])];
+        for _ in 0..2 {
+            let facts = inputs.each_ref().map(NamedTensor::fact);
+            let model = OnnxModel::read(&bytes).expect("a model");
+            let bound = model.bind(&facts).expect("its inputs");
+            let sessions = [
+                Tract.load(&bound, 1),
+                Tract.load_trusted(TrustedModel::Bytes(&bytes), &facts, 1),
+                Tract.load_trusted(TrustedModel::File(&path), &facts, 1),
+            ];
+            for session in sessions {
+                let outputs = session.expect("a session").run(&inputs);
+                let expected = [tensor("difference", &[4.0, 5.0])];
+                assert_eq!(outputs.expect("outputs"), expected);
+            }
+            inputs.reverse();
+        }
+        let text = TrustedModel::Bytes(b"text");
+        let fault = Tract.load_trusted(text, &[], 1).err().expect("no model");
+        assert!(fault.message.contains("cannot load"), "{fault}");
+    }
+}
