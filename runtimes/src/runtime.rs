@@ -122,7 +122,7 @@ pub trait Runtime: Send + Sync {
     ) -> Result<Box<dyn Session>>;
 }
 
-/// Where a model is that [`OnnxModel::bind`] has accepted.
+/// Where a model is that [`OnnxModel::bind`](crate::OnnxModel::bind) has accepted.
 #[derive(Debug, Clone, Copy)]
 pub enum TrustedModel<'a> {
     /// In memory.
