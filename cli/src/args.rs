@@ -233,6 +233,15 @@ pub enum WeightsDtype {
     F16,
 }
 
+impl From<WeightsDtype> for rust_crate::WeightsDtype {
+    fn from(dtype: WeightsDtype) -> Self {
+        match dtype {
+            WeightsDtype::F32 => rust_crate::WeightsDtype::F32,
+            WeightsDtype::F16 => rust_crate::WeightsDtype::F16,
+        }
+    }
+}
+
 impl WeightsDtype {
     /// As people call it.
     pub fn name(self) -> &'static str {

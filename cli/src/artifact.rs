@@ -11,6 +11,7 @@ use emoc_backends::{
 };
 use emoc_frontend::emo2::Model;
 use emoc_ir::{Diagnostic, Result};
+use serde::{Deserialize, Serialize};
 
 use crate::{
     args::{AttentionArg, ModelArgs, Precision, Weights},
@@ -21,6 +22,40 @@ use crate::{
     record::{AttentionRecord, NetworkRecord},
     ui::Ui,
 };
+
+/// What a path leads to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ModelKind {
+    Checkpoint,
+    Onnx,
+    #[serde(rename = "rust_crate")]
+    Crate,
+    Bundle,
+}
+
+impl ModelKind {
+    /// By what is there: a folder without a plan is taken for a crate, and a file that does not
+    /// begin like ONNX for a checkpoint. Whoever opens it says whether it is one.
+    pub fn of(path: &Path) -> Self {
+        match path.is_dir() {
+            true if path.join(tensorrt::PLAN).is_file() => ModelKind::Bundle,
+            true => ModelKind::Crate,
+            false if OnnxFile::is_one(path) => ModelKind::Onnx,
+            false => ModelKind::Checkpoint,
+        }
+    }
+
+    /// With its article.
+    pub fn name(self) -> &'static str {
+        match self {
+            ModelKind::Checkpoint => "a checkpoint",
+            ModelKind::Onnx => "an ONNX file",
+            ModelKind::Bundle => "a TensorRT bundle",
+            ModelKind::Crate => "a Rust crate",
+        }
+    }
+}
 
 /// An ONNX file.
 pub struct OnnxFile {
@@ -82,9 +117,7 @@ impl OnnxFile {
     /// The metadata names passes, islands or an opset that there are not.
     pub fn emit_again(&self, model: &Model, block_outputs: bool) -> Result<Vec<u8>> {
         let passes = self.description.get(key::PASSES).unwrap_or("all");
-        let passes = pipeline::from_spelling(passes);
-        let graph = model.graph.clone().verify()?;
-        let optimised = pipeline::run(&passes, graph, &Ui::silent())?.graph;
+        let optimised = pipeline::spelled(passes, &model.graph, &Ui::silent())?.graph;
         let emitted = precision::again(optimised, &self.description)?;
         let options = OnnxOptions {
             opset: u32::try_from(self.description.opset).unwrap_or(0),
@@ -120,7 +153,7 @@ impl OnnxFile {
     }
 
     /// Whether the file begins like an ONNX file and not like a checkpoint.
-    pub fn is_one(path: &Path) -> bool {
+    fn is_one(path: &Path) -> bool {
         let mut start = [0; 3];
         let read = fs::metadata(path).is_ok_and(|found| found.is_file())
             && fs::File::open(path)
@@ -220,11 +253,6 @@ pub struct BundleFolder {
 }
 
 impl BundleFolder {
-    /// Whether there is a plan in the folder.
-    pub fn is_one(path: &Path) -> bool {
-        path.join(tensorrt::PLAN).is_file()
-    }
-
     /// Reads a folder that emoc wrote.
     ///
     /// # Errors

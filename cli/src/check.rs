@@ -11,7 +11,7 @@ use crate::{
     agreement::{self, BlockTable, Reference, References, Row, engine_row},
     agreement_table,
     args::{CheckArgs, ModelArgs, Precision},
-    artifact::{BundleFolder, CrateFolder, OnnxFile, Origin, say_changed},
+    artifact::{BundleFolder, CrateFolder, ModelKind, OnnxFile, Origin, say_changed},
     json,
     network::{self, Need, Network},
     pipeline, precision,
@@ -48,7 +48,7 @@ pub enum Artifact {
 }
 
 pub fn run(args: &CheckArgs, ui: &Ui) -> Result<()> {
-    let is_crate = args.artifact.is_dir() && !BundleFolder::is_one(&args.artifact);
+    let is_crate = ModelKind::of(&args.artifact) == ModelKind::Crate;
     if args.per_block && is_crate {
         let message = "a crate has no outputs at the ends of its blocks";
         return Err(Diagnostic::usage(message)
@@ -62,11 +62,7 @@ pub fn run(args: &CheckArgs, ui: &Ui) -> Result<()> {
         checks: &checked.rows,
         blocks: &checked.blocks,
     };
-    match (ui.json(), ui.quiet()) {
-        (true, _) => json::print(&result, ui)?,
-        (false, true) => {}
-        (false, false) => ui.print_prose(checked.blocks_text() + &checked.text())?,
-    }
+    json::show(&result, || checked.blocks_text() + &checked.text(), ui)?;
     agreement::demand(&checked.rows, "").map_err(|error| error.file(&args.artifact))?;
     match is_crate && !checked.rows.iter().any(Row::is_good) {
         true => {
@@ -83,19 +79,24 @@ impl Artifact {
     /// # Errors
     /// It is none that emoc knows.
     pub fn open(path: &Path, ui: &Ui) -> Result<Self> {
-        if BundleFolder::is_one(path) {
-            let folder = BundleFolder::open(path)?;
-            say_changed(&folder.changed, ui);
-            return Ok(Self::Bundle(folder));
-        }
-        if path.is_dir() {
-            let folder = CrateFolder::open(path)?;
-            say_changed(&folder.changed, ui);
-            return Ok(Self::Crate(folder));
-        }
-        let file = OnnxFile::open(path)?;
-        let precision = precision::of(&file.description).map_err(|error| error.file(path))?;
-        Ok(Self::Onnx(file, precision))
+        Ok(match ModelKind::of(path) {
+            ModelKind::Bundle => {
+                let folder = BundleFolder::open(path)?;
+                say_changed(&folder.changed, ui);
+                Self::Bundle(folder)
+            }
+            ModelKind::Crate => {
+                let folder = CrateFolder::open(path)?;
+                say_changed(&folder.changed, ui);
+                Self::Crate(folder)
+            }
+            ModelKind::Onnx | ModelKind::Checkpoint => {
+                let file = OnnxFile::open(path)?;
+                let precision = precision::of(&file.description);
+                let precision = precision.map_err(|error| error.file(path))?;
+                Self::Onnx(file, precision)
+            }
+        })
     }
 
     /// What it was compiled from, where it says so.
@@ -152,16 +153,16 @@ impl Checked {
 /// the rows.
 pub fn examine(args: &CheckArgs, ui: &Ui) -> Result<Checked> {
     args.model.refuse_range()?;
-    let is_bundle = BundleFolder::is_one(&args.artifact);
-    if args.runtime.tensorrt_rtx && !is_bundle {
+    let kind = ModelKind::of(&args.artifact);
+    if args.runtime.tensorrt_rtx && kind != ModelKind::Bundle {
         return Err(
             Diagnostic::usage("--tensorrt-rtx is for TensorRT bundles").file(&args.artifact)
         );
     }
-    match (args.artifact.is_dir(), is_bundle) {
-        (_, true) => bundle(args, ui),
-        (true, false) => crate_folder(args, ui),
-        (false, false) => onnx_file(args, ui),
+    match kind {
+        ModelKind::Bundle => bundle(args, ui),
+        ModelKind::Crate => crate_folder(args, ui),
+        ModelKind::Onnx | ModelKind::Checkpoint => onnx_file(args, ui),
     }
 }
 
@@ -259,9 +260,8 @@ fn crate_folder(args: &CheckArgs, ui: &Ui) -> Result<Checked> {
     say_changed(&folder.changed, ui);
     let network = load(args, &args.model, Some(&folder.origin), ui)?;
     say_weights(Some(&folder.origin), &network, ui);
-    let passes = pipeline::from_spelling(folder.manifest.passes());
     let faithful = &network.model.graph;
-    let optimised = pipeline::run(&passes, faithful.clone().verify()?, &Ui::silent())?.graph;
+    let optimised = pipeline::spelled(folder.manifest.passes(), faithful, &Ui::silent())?.graph;
     let options = &folder.manifest.options;
     let references = References::evaluate(faithful, &optimised, options.weights_dtype, ui)?;
     let emitted = Emitted {

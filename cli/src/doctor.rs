@@ -12,7 +12,7 @@ use crate::{
     args::RuntimeArgs,
     json,
     output::CHILDREN,
-    table::{Cell, Side, Table},
+    table::{Cell, Side, Table, counted},
     ui::{BOLD, GOOD, Ui, WARNING, printable},
 };
 
@@ -104,11 +104,7 @@ pub fn run(ui: &Ui) -> Result<()> {
         cpu: cpu(),
         found: items()?,
     };
-    match (ui.json(), ui.quiet()) {
-        (true, _) => json::print(&report, ui),
-        (false, true) => Ok(()),
-        (false, false) => ui.print_prose(text(&report)),
-    }
+    json::show(&report, || text(&report), ui)
 }
 
 fn items() -> Result<Vec<Item>> {
@@ -167,10 +163,7 @@ fn text(report: &Report) -> String {
     } = report;
     let mut text = format!("emoc {emoc}, {system}\n");
     let model = cpu.model.as_deref().unwrap_or("a CPU without a name");
-    let cores = match cpu.cores {
-        1 => "1 core".to_owned(),
-        cores => format!("{cores} cores"),
-    };
+    let cores = counted(cpu.cores, "core");
     let _ = writeln!(text, "{}, {cores}", printable(model));
     let _ = writeln!(text, "Rust crates use {} here\n", cpu.isa);
 

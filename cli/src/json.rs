@@ -74,6 +74,23 @@ pub fn print<T: Serialize + ?Sized>(value: &T, ui: &Ui) -> Result<()> {
     ui.print(text(value)?)
 }
 
+/// Shows a result to whom it is for: to programs as JSON, to people as text, and to those who want
+/// to hear only of what went wrong not at all.
+///
+/// # Errors
+/// Those of [`Ui::print`].
+pub fn show<T: Serialize + ?Sized>(
+    result: &T,
+    text: impl FnOnce() -> String,
+    ui: &Ui,
+) -> Result<()> {
+    match (ui.json(), ui.quiet()) {
+        (true, _) => print(result, ui),
+        (false, true) => Ok(()),
+        (false, false) => ui.print_prose(text()),
+    }
+}
+
 fn fault(error: &serde_json::Error) -> Box<Diagnostic> {
     Diagnostic::internal(format!("a result is no JSON: {error}"))
 }

@@ -352,7 +352,7 @@ impl CrateManifest {
         }
     }
 
-    /// The passes that ran, as [`crate::pipeline::from_spelling`] takes them.
+    /// The passes that ran, as [`crate::pipeline::spelled`] takes them.
     pub fn passes(&self) -> &str {
         self.passes.last().map_or("none", |pass| &pass.name)
     }

@@ -1,6 +1,6 @@
 //! From a faithful graph to the one that is emitted.
 
-use emoc_ir::{Diagnostic, Result, Verified};
+use emoc_ir::{Diagnostic, Graph, Result, Verified};
 use emoc_passes::{PIPELINE, find, optimise};
 
 use crate::{
@@ -100,16 +100,20 @@ pub fn spelling(args: &PipelineArgs) -> String {
     }
 }
 
-/// The flags for a [`spelling`].
-pub fn from_spelling(text: &str) -> PipelineArgs {
-    let stop = (!matches!(text, "none" | "all")).then(|| text.to_owned());
-    PipelineArgs {
-        passes: if text == "none" {
-            Passes::None
-        } else {
-            Passes::All
-        },
+/// Runs the pipeline of a [`spelling`] over a faithful graph.
+///
+/// # Errors
+/// The graph is not well-formed, or those of [`optimise`].
+pub fn spelled(spelling: &str, faithful: &Graph, ui: &Ui) -> Result<Optimised> {
+    let (passes, stop_after) = match spelling {
+        "none" => (Passes::None, None),
+        "all" => (Passes::All, None),
+        last => (Passes::All, Some(last.to_owned())),
+    };
+    let args = PipelineArgs {
+        passes,
         print_after: None,
-        stop_after: stop,
-    }
+        stop_after,
+    };
+    run(&args, faithful.clone().verify()?, ui)
 }

@@ -3,21 +3,19 @@
 use std::{
     fmt::Write,
     path::{Path, PathBuf},
-    sync::Once,
     time::{Duration, Instant},
 };
 
 use clap::{Args, ValueHint};
 use emoc_ir::{Diagnostic, Result};
-use emoc_pictures::Decoded;
 use emoc_preprocess::Transform;
 use serde::Serialize;
 
 use crate::{
     agreement, json,
     labels::Labels,
-    model::{ClassifierArgs, Engine, Model, ModelFacts, Predictor, softmax, top},
-    table::{Side, Table},
+    model::{ClassifierArgs, Engine, Model, ModelFacts, Predictor, open_picture, softmax, top},
+    table::{Side, Table, counted},
     ui::{BOLD, DIM, ERROR, Ui, one_line},
 };
 
@@ -124,9 +122,8 @@ fn look(
     ui: &Ui,
 ) -> Result<Classes> {
     let start = Instant::now();
-    let picture = emoc_pictures::open(path)?;
+    let picture = open_picture(path, ui)?;
     let decoded = start.elapsed();
-    say_orientation(path, &picture, ui);
     let input = transform.apply(&picture.picture()?);
     let ready = start.elapsed();
     let logits = predictor.logits(&[input])?.pop();
@@ -154,20 +151,6 @@ fn milliseconds(time: Duration) -> f64 {
     time.as_secs_f64() * 1e3
 }
 
-/// Many viewers turn such a picture; the official loader does not, and so nor does emoc. Said
-/// once: a folder may be full of them.
-pub fn say_orientation(path: &Path, picture: &Decoded, ui: &Ui) {
-    static SAID: Once = Once::new();
-    if picture.orientation.is_some() {
-        SAID.call_once(|| {
-            let path = path.display();
-            ui.detail(format_args!(
-                "EXIF orientations are ignored, as the official loader does: of {path} for one"
-            ));
-        });
-    }
-}
-
 /// Prints what was seen, and fails if a picture could not be read.
 fn show(
     model: &Model,
@@ -183,11 +166,7 @@ fn show(
         threads,
         pictures,
     };
-    match (ui.json(), ui.quiet()) {
-        (true, _) => json::print(&result, ui)?,
-        (false, true) => {}
-        (false, false) => ui.print_prose(text(&result, engine))?,
-    }
+    json::show(&result, || text(&result, engine), ui)?;
     let faults = result.pictures.iter().filter_map(|row| match &row.seen {
         Seen::Fault { error } => Some(error),
         Seen::Classes(_) => None,
@@ -247,10 +226,7 @@ fn text(result: &RunResult, engine: &Engine) -> String {
         true => "start the crate and infer",
         false => "infer",
     };
-    let threads = match result.threads {
-        1 => "1 thread".to_owned(),
-        threads => format!("{threads} threads"),
-    };
+    let threads = counted(result.threads, "thread");
     let _ = writeln!(
         text,
         "{title}, {runtime} on {threads}\n{DIM}a picture: {:.1} ms to decode, {:.1} ms to \

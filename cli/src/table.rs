@@ -103,6 +103,16 @@ pub fn grouped(number: u64) -> String {
     text
 }
 
+/// A number with its noun.
+pub fn counted(number: usize, noun: &str) -> String {
+    let ending = match (number, noun.ends_with('s')) {
+        (1, _) => "",
+        (_, true) => "es",
+        (_, false) => "s",
+    };
+    format!("{} {noun}{ending}", grouped(number as u64))
+}
+
 /// A size in bytes for people: `20.7 MB`.
 pub fn bytes(count: u64) -> String {
     match count {
@@ -136,6 +146,9 @@ mod tests {
         ] {
             assert_eq!(grouped(number), text);
         }
+        assert_eq!(counted(1, "class"), "1 class");
+        assert_eq!(counted(1000, "class"), "1,000 classes");
+        assert_eq!(counted(2, "thread"), "2 threads");
         assert_eq!(bytes(512), "512 bytes");
         assert_eq!(bytes(20_712_345), "20.7 MB");
     }

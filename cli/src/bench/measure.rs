@@ -46,7 +46,7 @@ pub struct Measured {
     pub quartiles_ms: [f64; 2],
     pub min_ms: f64,
     pub images_per_second: f64,
-    /// The median, over the rounds, of this time to that of the fastest candidate.
+    /// To the fastest candidate, round by round: see [`rank`].
     pub ratio: f64,
     /// From the start of the process to the end of the first inference, its files in memory.
     pub cold_start_ms: f64,
@@ -300,28 +300,51 @@ mod tests {
         assert!(quartiles(Vec::new()).iter().all(|value| value.is_nan()));
     }
 
+    fn measured(threads: usize, times_ms: &[f64]) -> Measured {
+        Measured {
+            facts: Facts {
+                model: "A".into(),
+                runtime: "tract",
+                version: None,
+                isa: None,
+                threads,
+                images: 1,
+            },
+            median_ms: 10.0,
+            quartiles_ms: [9.8, 10.2],
+            min_ms: 9.0,
+            images_per_second: 100.0,
+            ratio: 1.0,
+            cold_start_ms: 50.0,
+            peak_memory: None,
+            cpu_ms: None,
+            cpu_share: None,
+            times_ms: times_ms.to_vec(),
+        }
+    }
+
+    /// The first wins two of the three rounds, and has the larger median.
+    #[test]
+    fn rounds_are_compared_and_not_medians() {
+        let mut rows = [
+            measured(2, &[2.0, 3.0, 5.0]),
+            measured(1, &[1.0, 10.0, 4.0]),
+        ];
+        rank(&mut rows);
+        let found = rows.each_ref().map(|row| (row.facts.threads, row.ratio));
+        let [(1, 1.0), (2, ratio)] = found else {
+            panic!("{found:?}");
+        };
+        assert!((ratio - 1.25).abs() < 1e-12, "{ratio}");
+    }
+
     #[test]
     fn noise_is_a_spread_or_a_wait() {
         let check = |threads: usize, third: f64, cpu_share: Option<f64>, noisy: bool| {
             let measured = Measured {
-                facts: Facts {
-                    model: "A".into(),
-                    runtime: "tract",
-                    version: None,
-                    isa: None,
-                    threads,
-                    images: 1,
-                },
-                median_ms: 10.0,
                 quartiles_ms: [9.8, third],
-                min_ms: 9.0,
-                images_per_second: 100.0,
-                ratio: 1.0,
-                cold_start_ms: 50.0,
-                peak_memory: None,
-                cpu_ms: None,
                 cpu_share,
-                times_ms: Vec::new(),
+                ..measured(threads, &[])
             };
             let found = noise(&[measured]);
             assert_eq!(

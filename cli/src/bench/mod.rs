@@ -63,7 +63,7 @@ struct Report {
     /// Rounds that were measured.
     rounds: usize,
     models: Vec<Named>,
-    /// The fastest first; `ratio` is to its time.
+    /// The fastest first; `ratio` is to it.
     results: Vec<Measured>,
     /// What could not be measured.
     failed: Vec<Failed>,
@@ -116,11 +116,7 @@ pub fn run(args: &BenchArgs, ui: &Ui) -> Result<()> {
         failed: candidates.failed,
         noise,
     };
-    match (ui.json(), ui.quiet()) {
-        (true, _) => json::print(&report, ui)?,
-        (false, true) => {}
-        (false, false) => ui.print_prose(text::text(&report))?,
-    }
+    json::show(&report, || text::text(&report), ui)?;
     match report.results.is_empty() {
         false => Ok(()),
         true => Err(nothing(&report)),

@@ -8,7 +8,7 @@ use super::{
     measure::{Measured, Noise},
 };
 use crate::{
-    table::{Cell, Side, Table},
+    table::{Cell, Side, Table, counted},
     ui::{BOLD, DIM, GOOD, WARNING, one_line},
 };
 
@@ -98,14 +98,10 @@ fn footer(report: &Report) -> String {
             versions.push(version);
         }
     }
-    let rounds = match report.rounds {
-        1 => "1 round".to_owned(),
-        rounds => format!("{rounds} rounds"),
-    };
-    let cores = match report.cores {
-        1 => "1 core".to_owned(),
-        cores => format!("{cores} cores"),
-    };
+    let (rounds, cores) = (
+        counted(report.rounds, "round"),
+        counted(report.cores, "core"),
+    );
     let images = report.results.iter().map(|row| row.facts.images).max();
     let images = match images {
         Some(images @ 2..) => format!("; {images} images at a time at most"),
@@ -116,13 +112,6 @@ fn footer(report: &Report) -> String {
          median\nratio: to the fastest, round by round; start: to the first result\n{DIM:#}",
         one_line(&versions.join(", "))
     )
-}
-
-fn threads(count: usize) -> String {
-    match count {
-        1 => "1 thread".to_owned(),
-        count => format!("{count} threads"),
-    }
 }
 
 fn of(model: &str, several: bool) -> String {
@@ -140,7 +129,9 @@ fn failure(failed: &Failed, several: bool) -> String {
         error,
     } = failed;
     let of = of(model, several);
-    let on = on.map_or(String::new(), |count| format!(" on {}", threads(count)));
+    let on = on.map_or(String::new(), |count| {
+        format!(" on {}", counted(count, "thread"))
+    });
     let mut text = format!(
         "{WARNING}not measured{WARNING:#}: {runtime}{of}{on}: {}",
         one_line(&error.message)
@@ -173,7 +164,7 @@ fn noise(noise: &[Noise], several: bool) -> String {
         let of = of(&row.model, several);
         let percent = |share: f64| format!("{:.0} %", 100.0 * share);
         table.row([
-            format!("  {}{of}, {}", row.runtime, threads(row.threads)).into(),
+            format!("  {}{of}, {}", row.runtime, counted(row.threads, "thread")).into(),
             percent(row.spread).into(),
             row.cpu_share.map_or("-".into(), percent).into(),
             row.cpu_ms.map_or("-".into(), time).into(),

@@ -49,10 +49,7 @@ pub fn run(args: &CompileArgs, ui: &Ui) -> Result<()> {
     ui.step("emitting");
     let options = rust_crate::Options {
         crate_name: Some(name),
-        weights: match dtype {
-            WeightsDtype::F32 => rust_crate::WeightsDtype::F32,
-            WeightsDtype::F16 => rust_crate::WeightsDtype::F16,
-        },
+        weights: dtype.into(),
         labels: prepared.labels.clone(),
         provenance: provenance(args, network)?,
         golden: Some(references.golden()),

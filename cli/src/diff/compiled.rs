@@ -11,7 +11,7 @@ use super::{
     words::of_network,
 };
 use crate::{
-    args::{ModelArgs, WeightsDtype},
+    args::ModelArgs,
     artifact::CrateFolder,
     network::{self, Need, Network},
     pipeline,
@@ -62,15 +62,11 @@ pub fn subject(path: &Path, args: &ModelArgs, artifact: &Artifact, ui: &Ui) -> R
 }
 
 fn as_crate(network: &Network, folder: &CrateFolder) -> Result<Store> {
-    let passes = pipeline::from_spelling(folder.manifest.passes());
-    let graph = network.model.graph.clone().verify()?;
-    let optimised = pipeline::run(&passes, graph, &Ui::silent())?.graph;
-    let stored = folder.manifest.options.weights_dtype;
+    let (manifest, graph) = (&folder.manifest, &network.model.graph);
+    let optimised = pipeline::spelled(manifest.passes(), graph, &Ui::silent())?.graph;
+    let stored = manifest.options.weights_dtype;
     let options = rust_crate::Options {
-        weights: match stored {
-            WeightsDtype::F32 => rust_crate::WeightsDtype::F32,
-            WeightsDtype::F16 => rust_crate::WeightsDtype::F16,
-        },
+        weights: stored.into(),
         ..rust_crate::Options::default()
     };
     let emitted = rust_crate::emit(&optimised, &options)?;

@@ -17,10 +17,11 @@ use serde::Serialize;
 
 use crate::{
     args::{self, AttentionArg, ModelArgs, Weights},
+    artifact::ModelKind,
     json,
     ui::Ui,
 };
-use subject::{Artifact, Facts, Kind, Subject};
+use subject::{Artifact, Facts, Subject};
 use weights::WeightsDiff;
 use words::Change;
 
@@ -92,8 +93,8 @@ impl DiffArgs {
     }
 
     /// Refuses flags that would do nothing.
-    fn refuse_idle(&self, kinds: [Kind; 2]) -> Result<()> {
-        let none = !kinds.contains(&Kind::Checkpoint);
+    fn refuse_idle(&self, kinds: [ModelKind; 2]) -> Result<()> {
+        let none = !kinds.contains(&ModelKind::Checkpoint);
         let flags = [
             ("--weights", self.weights.is_some() && none),
             ("--input-size", self.input_size.is_some() && none),
@@ -105,7 +106,7 @@ impl DiffArgs {
             let message = format!("{flag} speaks of a checkpoint, and both are artifacts");
             return Err(Diagnostic::usage(message).help("leave it out"));
         }
-        if self.other_weights.is_some() && kinds[1] != Kind::Checkpoint {
+        if self.other_weights.is_some() && kinds[1] != ModelKind::Checkpoint {
             let message = "--other-weights speaks of B, which is no checkpoint";
             return Err(Diagnostic::usage(message)
                 .file(&self.b)
@@ -127,7 +128,7 @@ struct Report {
 }
 
 pub fn run(args: &DiffArgs, ui: &Ui) -> Result<()> {
-    let kinds = [Kind::of(&args.a), Kind::of(&args.b)];
+    let kinds = [ModelKind::of(&args.a), ModelKind::of(&args.b)];
     args.refuse_idle(kinds)?;
     let (a, b) = open(args, kinds, ui)?;
     ui.step("comparing");
@@ -139,26 +140,22 @@ pub fn run(args: &DiffArgs, ui: &Ui) -> Result<()> {
         differences,
         weights,
     };
-    match (ui.json(), ui.quiet()) {
-        (true, _) => json::print(&report, ui),
-        (false, true) => Ok(()),
-        (false, false) => ui.print_prose(text::text(&report, args.all)),
-    }
+    json::show(&report, || text::text(&report, args.all), ui)
 }
 
-fn open(args: &DiffArgs, kinds: [Kind; 2], ui: &Ui) -> Result<(Subject, Subject)> {
+fn open(args: &DiffArgs, kinds: [ModelKind; 2], ui: &Ui) -> Result<(Subject, Subject)> {
     let (a, b) = (&*args.a, &*args.b);
     Ok(match kinds {
-        [Kind::Checkpoint, Kind::Checkpoint] => {
+        [ModelKind::Checkpoint, ModelKind::Checkpoint] => {
             let first = Subject::checkpoint(a, &args.model_a(), ui)?;
             (first, Subject::checkpoint(b, &args.model_b(), ui)?)
         }
-        [Kind::Checkpoint, kind] => {
+        [ModelKind::Checkpoint, kind] => {
             let artifact = Artifact::open(kind, b, ui)?;
             let first = compiled::subject(a, &args.model_a(), &artifact, ui)?;
             (first, artifact.subject()?)
         }
-        [kind, Kind::Checkpoint] => {
+        [kind, ModelKind::Checkpoint] => {
             let artifact = Artifact::open(kind, a, ui)?;
             let second = compiled::subject(b, &args.model_b(), &artifact, ui)?;
             (artifact.subject()?, second)

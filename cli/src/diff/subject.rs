@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fs, path::Path};
 use emoc_backends::onnx;
 use emoc_frontend::{Checkpoint, Choice, StateDict, emo2};
 use emoc_ir::{DType, Diagnostic, Result};
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use super::{
     weights::Store,
@@ -13,39 +13,19 @@ use super::{
 };
 use crate::{
     args::{ModelArgs, Precision, WeightsDtype},
-    artifact::{BundleFolder, CrateFolder, OnnxFile, Origin},
+    artifact::{BundleFolder, CrateFolder, ModelKind, OnnxFile, Origin, say_changed},
     manifest::key,
     network, precision,
     record::NetworkRecord,
     ui::{Ui, printable},
 };
 
-/// What a path leads to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Kind {
-    Checkpoint,
-    Onnx,
-    Crate,
-    Bundle,
-}
-
-impl Kind {
-    pub fn of(path: &Path) -> Self {
-        match path.is_dir() {
-            true if BundleFolder::is_one(path) => Kind::Bundle,
-            true => Kind::Crate,
-            false if OnnxFile::is_one(path) => Kind::Onnx,
-            false => Kind::Checkpoint,
-        }
-    }
-}
-
 /// What is known of it.
 #[derive(Serialize)]
 pub struct Facts {
     pub path: String,
-    pub kind: Kind,
+    #[serde(serialize_with = "word")]
+    pub kind: ModelKind,
     /// The same for people, with what is special about it.
     pub description: String,
     /// Of the file, or of all files of the folder.
@@ -67,6 +47,15 @@ pub struct Facts {
     /// Class names.
     #[serde(skip)]
     pub labels: Option<Vec<String>>,
+}
+
+fn word<S: Serializer>(kind: &ModelKind, to: S) -> Result<S::Ok, S::Error> {
+    to.serialize_str(match kind {
+        ModelKind::Checkpoint => "checkpoint",
+        ModelKind::Onnx => "onnx",
+        ModelKind::Crate => "crate",
+        ModelKind::Bundle => "bundle",
+    })
 }
 
 pub struct Subject {
@@ -104,7 +93,7 @@ impl Subject {
         };
         let mut facts = Facts {
             path: path.display().to_string(),
-            kind: Kind::Checkpoint,
+            kind: ModelKind::Checkpoint,
             description: format!(
                 "{}, {}",
                 checkpoint.format(),
@@ -171,27 +160,25 @@ pub enum Content {
 impl Artifact {
     /// # Errors
     /// It cannot be read, or is not what it should be.
-    pub fn open(kind: Kind, path: &Path, ui: &Ui) -> Result<Self> {
+    pub fn open(kind: ModelKind, path: &Path, ui: &Ui) -> Result<Self> {
         ui.step("reading the artifact");
         let content = match kind {
-            Kind::Crate => Content::Crate(CrateFolder::open(path)?),
-            Kind::Bundle => {
+            ModelKind::Crate => Content::Crate(CrateFolder::open(path)?),
+            ModelKind::Bundle => {
                 let folder = BundleFolder::open(path)?;
                 if folder.models.is_empty() {
                     return Err(Diagnostic::input("the bundle has no model").file(path));
                 }
                 Content::Bundle(folder, 0)
             }
-            Kind::Onnx | Kind::Checkpoint => Content::Onnx(OnnxFile::open(path)?),
+            ModelKind::Onnx | ModelKind::Checkpoint => Content::Onnx(OnnxFile::open(path)?),
         };
         let changed = match &content {
             Content::Onnx(_) => &[][..],
             Content::Crate(folder) => &folder.changed,
             Content::Bundle(folder, _) => &folder.changed,
         };
-        for file in changed {
-            ui.warn(format_args!("{file} was changed since emoc wrote it"));
-        }
+        say_changed(changed, ui);
         Ok(Self {
             path: path.display().to_string(),
             content,
@@ -271,7 +258,7 @@ fn onnx_subject(path: String, file: OnnxFile, description: String) -> Result<(Su
     } = file;
     let mut facts = Facts {
         path,
-        kind: Kind::Onnx,
+        kind: ModelKind::Onnx,
         description,
         bytes: bytes.len() as u64,
         network: None,
@@ -297,7 +284,7 @@ fn bundle_subject(path: String, mut folder: BundleFolder, chosen: usize) -> Resu
     let bytes = files.fold(plan.map_or(0, |plan| plan.len()), u64::saturating_add);
     let (_, file) = folder.models.swap_remove(chosen);
     let (mut subject, precision) = onnx_subject(path, file, String::new())?;
-    subject.facts.kind = Kind::Bundle;
+    subject.facts.kind = ModelKind::Bundle;
     subject.facts.description = format!("TensorRT bundle, its {} model", precision.name());
     subject.facts.bytes = bytes;
     subject.settings.extend(settings);
@@ -312,7 +299,7 @@ fn crate_subject(path: String, folder: CrateFolder) -> Result<Subject> {
     let sizes = files.iter().map(|(_, bytes)| bytes.len() as u64);
     let mut facts = Facts {
         path,
-        kind: Kind::Crate,
+        kind: ModelKind::Crate,
         description: format!("Rust crate `{}`", printable(&manifest.options.crate_name)),
         bytes: sizes.sum(),
         network: None,

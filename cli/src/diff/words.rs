@@ -45,7 +45,7 @@ pub fn changes(a: &Subject, b: &Subject) -> Vec<Change> {
     if a.facts.nodes.is_some() && b.facts.nodes.is_some() {
         operators(a, b, &mut changes);
     }
-    let have_labels = |side: &Subject| side.facts.kind != super::Kind::Checkpoint;
+    let have_labels = |side: &Subject| side.facts.kind != super::ModelKind::Checkpoint;
     if have_labels(a) && have_labels(b) {
         labels(
             a.facts.labels.as_deref(),

@@ -283,7 +283,7 @@ impl Tally {
         });
         let per_class: Vec<_> = per_class.collect();
         let result = |side: &Side| ModelResult {
-            file: side.model.file.clone(),
+            file: side.file.clone(),
             model: side.model.facts.clone(),
             runtime: side.engine.title(),
             images: 0,

@@ -112,12 +112,12 @@ impl Evaluation {
     }
 }
 
+fn refuse<T>(why: &str) -> Result<T> {
+    let message = format!("not of the same evaluation: {why}");
+    Err(Diagnostic::input(message))
+}
+
 fn merge(a: Evaluation, b: Evaluation) -> Result<Evaluation> {
-    let refuse = |why: &str| {
-        Err(Diagnostic::input(format!(
-            "not of the same evaluation: {why}"
-        )))
-    };
     if a.data != b.data {
         return refuse("the folders have other classes or pictures");
     }
@@ -156,11 +156,6 @@ fn merge(a: Evaluation, b: Evaluation) -> Result<Evaluation> {
 }
 
 fn merge_models(mut a: ModelResult, b: ModelResult) -> Result<ModelResult> {
-    let refuse = |why: &str| {
-        Err(Diagnostic::input(format!(
-            "not of the same evaluation: {why}"
-        )))
-    };
     if a.model != b.model {
         return refuse("the models are not the same");
     }

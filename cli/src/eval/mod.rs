@@ -89,8 +89,11 @@ fn evaluate(args: &EvalArgs, path: &Path, data: &Path, ui: &Ui) -> Result<Evalua
     let flags = &args.flags;
     let choice = flags.uses.choice()?;
     let runtimes = agreement::runtimes(&flags.uses.wanted())?;
-    let paths = [Some(path), args.compare.as_deref()];
-    let models = Model::open_all(paths.into_iter().flatten(), &flags.network, ui)?;
+    let paths: Vec<_> = [Some(path), args.compare.as_deref()]
+        .into_iter()
+        .flatten()
+        .collect();
+    let models = Model::open_all(paths.iter().copied(), &flags.network, ui)?;
     let classes = classes(&models, flags.has_labels())?;
     let labels = flags.labels(&models[0])?;
     ui.step("listing the pictures");
@@ -102,10 +105,9 @@ fn evaluate(args: &EvalArgs, path: &Path, data: &Path, ui: &Ui) -> Result<Evalua
         model.engine(choice, 1, &runtimes, ui)
     });
     let engines: Vec<_> = engines.collect::<Result<_>>()?;
-    let sides: Vec<_> = models
-        .iter()
-        .zip(&engines)
-        .map(|(model, engine)| Side::new(model, engine))
+    let sides = paths.iter().zip(&models).zip(&engines);
+    let sides: Vec<_> = sides
+        .map(|((path, model), engine)| Side::new(path, model, engine))
         .collect::<Result<_>>()?;
 
     let mut tally = Tally::new(&dataset, &sides, args.logits);
@@ -152,9 +154,5 @@ fn classes(models: &[Model], named: bool) -> Result<usize> {
 }
 
 fn show(evaluation: &Evaluation, ui: &Ui) -> Result<()> {
-    match (ui.json(), ui.quiet()) {
-        (true, _) => json::print(evaluation, ui),
-        (false, true) => Ok(()),
-        (false, false) => ui.print_prose(text::text(evaluation)),
-    }
+    json::show(evaluation, || text::text(evaluation), ui)
 }

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use super::evaluation::{Comparison, Evaluation, ModelResult};
 use crate::{
-    table::{Side, Table, grouped},
+    table::{Side, Table, counted, grouped},
     ui::{BOLD, DIM, one_line},
 };
 
@@ -27,16 +27,6 @@ pub fn text(evaluation: &Evaluation) -> String {
     }
     text.push_str(&skipped(evaluation));
     text
-}
-
-/// A number with its noun.
-fn counted(number: usize, noun: &str) -> String {
-    let ending = match (number, noun.ends_with('s')) {
-        (1, _) => "",
-        (_, true) => "es",
-        (_, false) => "s",
-    };
-    format!("{} {noun}{ending}", grouped(number as u64))
 }
 
 fn percent(share: f64) -> String {

@@ -1,6 +1,7 @@
 //! Every core takes pictures, one group after the other, until there are none.
 
 use std::{
+    path::Path,
     sync::{
         atomic::{AtomicBool, AtomicUsize, Ordering},
         mpsc::{self, Sender},
@@ -14,22 +15,25 @@ use emoc_preprocess::Transform;
 
 use super::dataset::Dataset;
 use crate::{
-    model::{Engine, Model, Predictor, Take},
+    model::{Engine, Model, Predictor, Take, open_picture},
     output,
-    run::say_orientation,
     ui::Ui,
 };
 
 /// One of the models that are evaluated together.
 pub struct Side<'a> {
+    /// The name of the model's file or folder.
+    pub file: String,
     pub model: &'a Model,
     pub engine: &'a Engine<'a>,
     transform: Transform,
 }
 
 impl<'a> Side<'a> {
-    pub fn new(model: &'a Model, engine: &'a Engine<'a>) -> Result<Self> {
+    pub fn new(path: &Path, model: &'a Model, engine: &'a Engine<'a>) -> Result<Self> {
+        let name = path.file_name().unwrap_or(path.as_os_str());
         Ok(Self {
+            file: name.to_string_lossy().into_owned(),
             model,
             engine,
             transform: model.transform()?,
@@ -171,8 +175,7 @@ impl Work<'_> {
 
     /// The input that each side has of a picture.
     fn inputs(&self, sample: &Sample) -> Result<Vec<Vec<f32>>, String> {
-        let picture = emoc_pictures::open(&sample.path).map_err(|error| error.message)?;
-        say_orientation(&sample.path, &picture, self.ui);
+        let picture = open_picture(&sample.path, self.ui).map_err(|error| error.message)?;
         let view = picture.picture().map_err(|error| error.message)?;
         let sides = self.sides.iter();
         Ok(sides.map(|side| side.transform.apply(&view)).collect())

@@ -16,7 +16,7 @@ use serde::Serialize;
 
 use crate::{
     args::InspectArgs,
-    artifact::{BundleFolder, OnnxFile},
+    artifact::{BundleFolder, ModelKind},
     json,
     network::{self, Need, Network, Weights},
     record::NetworkRecord,
@@ -27,19 +27,24 @@ use cost::{Published, StageRow, macs_line, published, stage_rows, stage_table};
 
 pub fn run(args: &InspectArgs, ui: &Ui) -> Result<()> {
     args.model.refuse_range()?;
-    match &args.file {
-        Some(path) if args.tensors => tensors::run(&Checkpoint::open(path)?, ui),
-        Some(path) if OnnxFile::is_one(path) => artifact::run(args, path, ui),
+    let Some(path) = &args.file else {
+        return checkpoint(args, None, ui);
+    };
+    if args.tensors {
+        return tensors::run(&Checkpoint::open(path)?, ui);
+    }
+    match ModelKind::of(path) {
+        ModelKind::Checkpoint => checkpoint(args, Some(path), ui),
+        ModelKind::Onnx => artifact::run(args, path, ui),
+        ModelKind::Crate => crate_folder::run(args, path, ui),
         // A bundle is one network, in float32 first.
-        Some(path) if BundleFolder::is_one(path) => {
+        ModelKind::Bundle => {
             let folder = BundleFolder::open(path)?;
             let model = folder.plan.models.first();
             let model =
                 model.ok_or_else(|| Diagnostic::input("the bundle has no model").file(path))?;
             artifact::run(args, &path.join(&model.file), ui)
         }
-        Some(path) if path.is_dir() => crate_folder::run(args, path, ui),
-        path => checkpoint(args, path.as_deref(), ui),
     }
 }
 

@@ -23,7 +23,7 @@ use emoc_runtimes::{
 use super::{Model, RuntimeChoice, open::Source, reference::ReferenceSession};
 use crate::{
     agreement,
-    args::{Passes, PipelineArgs, Precision},
+    args::Precision,
     manifest,
     network::Network,
     output::{CHILDREN, TemporaryFolder},
@@ -97,7 +97,9 @@ impl Model {
                  how to get it",
             );
         }
-        match (choice.unwrap_or(default), &self.source) {
+        let choice = choice.unwrap_or(default);
+        let none = |instead| Err(self.not_with(choice, instead));
+        match (choice, &self.source) {
             (RuntimeChoice::Reference, Source::Network(network)) => Ok(Engine {
                 name: "reference evaluator",
                 version: None,
@@ -114,38 +116,36 @@ impl Model {
             (RuntimeChoice::Rust, Source::Crate(emitted, outputs)) => {
                 self.crate_engine(emitted, outputs.clone(), threads, ui)
             }
-            (choice @ (RuntimeChoice::Reference | RuntimeChoice::Rust), Source::Onnx(_)) => {
-                Err(self.not_with(choice, "a checkpoint"))
+            (RuntimeChoice::Reference | RuntimeChoice::Rust, _) => none("a checkpoint"),
+            (_, Source::Crate(..)) => none("the ONNX file of the same network"),
+            (_, Source::Network(network)) => {
+                let bytes = Cow::Owned(emit_onnx(network, ui)?);
+                self.onnx_engine(bytes, found(runtimes, choice.name())?, threads)
             }
-            (choice @ (RuntimeChoice::Onnxruntime | RuntimeChoice::Tract), Source::Crate(..)) => {
-                Err(self.not_with(choice, "the ONNX file of the same network"))
-            }
-            (choice @ RuntimeChoice::Reference, Source::Crate(..)) => {
-                Err(self.not_with(choice, "a checkpoint"))
-            }
-            (choice, source) => {
-                let name = match choice {
-                    RuntimeChoice::Tract => emoc_runtimes::TRACT,
-                    _ => emoc_runtimes::ONNX_RUNTIME,
-                };
-                let bytes = match source {
-                    Source::Network(network) => Cow::Owned(emit_onnx(network, ui)?),
-                    Source::Onnx(bytes) => Cow::Borrowed(&**bytes),
-                    Source::Crate(..) => return Err(Diagnostic::internal("a crate is no ONNX")),
-                };
-                let runtime = found(runtimes, name)?;
-                // Once for all sessions.
-                OnnxModel::read(&bytes)?.bind(std::slice::from_ref(&self.input))?;
-                Ok(Engine {
-                    name: runtime.name(),
-                    version: Some(runtime.version()),
-                    threads,
-                    input: self.input.clone(),
-                    how: How::Onnx { bytes, runtime },
-                    loading: Mutex::default(),
-                })
+            (_, Source::Onnx(bytes)) => {
+                let bytes = Cow::Borrowed(&**bytes);
+                self.onnx_engine(bytes, found(runtimes, choice.name())?, threads)
             }
         }
+    }
+
+    /// An ONNX file in a runtime.
+    fn onnx_engine<'a>(
+        &self,
+        bytes: Cow<'a, [u8]>,
+        runtime: &'a dyn Runtime,
+        threads: usize,
+    ) -> Result<Engine<'a>> {
+        // Once for all sessions.
+        OnnxModel::read(&bytes)?.bind(std::slice::from_ref(&self.input))?;
+        Ok(Engine {
+            name: runtime.name(),
+            version: Some(runtime.version()),
+            threads,
+            input: self.input.clone(),
+            how: How::Onnx { bytes, runtime },
+            loading: Mutex::default(),
+        })
     }
 
     /// Whether that can run it.
@@ -306,22 +306,15 @@ fn found<'a>(runtimes: &'a [Found], name: &str) -> Result<&'a dyn Runtime> {
     }
 }
 
-/// As `emoc compile` does when nothing is said.
-const PIPELINE: PipelineArgs = PipelineArgs {
-    passes: Passes::All,
-    print_after: None,
-    stop_after: None,
-};
-
 fn emit_onnx(network: &Network, ui: &Ui) -> Result<Vec<u8>> {
-    let graph = pipeline::run(&PIPELINE, network.model.graph.clone().verify()?, ui)?.graph;
+    let graph = pipeline::spelled("all", &network.model.graph, ui)?.graph;
     ui.step("emitting");
     let options = manifest::onnx_options(&manifest::OnnxOptions::default(), Vec::new());
     onnx::emit(&graph, &options)
 }
 
 fn emit_crate(network: &Network, ui: &Ui) -> Result<Emitted> {
-    let graph = pipeline::run(&PIPELINE, network.model.graph.clone().verify()?, ui)?.graph;
+    let graph = pipeline::spelled("all", &network.model.graph, ui)?.graph;
     ui.step("emitting");
     rust_crate::emit(&graph, &rust_crate::Options::default())
 }

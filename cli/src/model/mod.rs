@@ -16,10 +16,11 @@ use emoc_runtimes::InputFact;
 use serde::{Deserialize, Serialize};
 
 pub use engine::{Engine, Take};
-pub use predictor::{Predictor, softmax, top};
+pub use predictor::{Predictor, open_picture, softmax, top};
 
 use crate::{
     args::{ModelArgs, Precision, RuntimeArgs, WeightsDtype},
+    artifact::ModelKind,
     labels::{self, Labels},
 };
 use open::Source;
@@ -107,8 +108,6 @@ pub enum RuntimeChoice {
 
 /// A model, opened.
 pub struct Model {
-    /// The name of its file or folder.
-    pub file: String,
     pub facts: ModelFacts,
     /// Names of the classes that the model itself has.
     pub labels: Option<Vec<String>>,
@@ -148,15 +147,6 @@ pub struct ModelFacts {
     pub classes: Option<usize>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum ModelKind {
-    Checkpoint,
-    Onnx,
-    Bundle,
-    RustCrate,
-}
-
 impl RuntimeChoice {
     /// As people call it.
     pub fn name(self) -> &'static str {
@@ -165,18 +155,6 @@ impl RuntimeChoice {
             RuntimeChoice::Tract => emoc_runtimes::TRACT,
             RuntimeChoice::Rust => "the emitted crate",
             RuntimeChoice::Reference => "the reference evaluator",
-        }
-    }
-}
-
-impl ModelKind {
-    /// With its article.
-    pub fn name(self) -> &'static str {
-        match self {
-            ModelKind::Checkpoint => "a checkpoint",
-            ModelKind::Onnx => "an ONNX file",
-            ModelKind::Bundle => "a TensorRT bundle",
-            ModelKind::RustCrate => "a Rust crate",
         }
     }
 }

@@ -7,10 +7,10 @@ use emoc_frontend::emo2;
 use emoc_ir::{Diagnostic, Dim, Graph, Result, Shape, Value};
 use emoc_runtimes::{InputFact, OnnxModel};
 
-use super::{Model, ModelFacts, ModelKind};
+use super::{Model, ModelFacts};
 use crate::{
     args::{ModelArgs, Precision},
-    artifact::{BundleFolder, CrateFolder, OnnxFile, Origin, say_changed},
+    artifact::{BundleFolder, CrateFolder, ModelKind, OnnxFile, Origin, say_changed},
     json,
     manifest::{self, Preprocessing, key},
     network::{self, Need, Network},
@@ -41,18 +41,14 @@ impl Model {
         args: &ModelArgs,
         ui: &Ui,
     ) -> Result<Vec<Self>> {
-        let beside = paths.clone().any(Self::is_checkpoint);
+        let is_checkpoint = |path| ModelKind::of(path) == ModelKind::Checkpoint;
+        let beside = paths.clone().any(is_checkpoint);
         let none = ModelArgs::default();
-        let open = |path| match beside && !Self::is_checkpoint(path) {
+        let open = |path| match beside && !is_checkpoint(path) {
             true => Self::open(path, &none, ui),
             false => Self::open(path, args, ui),
         };
         paths.map(open).collect()
-    }
-
-    /// Whether flags say what the network is, and not the file.
-    pub fn is_checkpoint(path: &Path) -> bool {
-        !path.is_dir() && !OnnxFile::is_one(path)
     }
 
     /// Opens what is at `path`.
@@ -62,15 +58,12 @@ impl Model {
     pub fn open(path: &Path, args: &ModelArgs, ui: &Ui) -> Result<Self> {
         let io = |error| Diagnostic::io("open the model", path, &error);
         fs::metadata(path).map_err(io)?;
-        let opened = match (path.is_dir(), OnnxFile::is_one(path)) {
-            (true, _) if BundleFolder::is_one(path) => bundle(path, args, ui),
-            (true, _) => crate_folder(path, args, ui),
-            (false, true) => onnx_file(path, args, ui),
-            (false, false) => checkpoint(path, args, ui),
+        let opened = match ModelKind::of(path) {
+            ModelKind::Checkpoint => checkpoint(path, args, ui),
+            ModelKind::Onnx => onnx_file(path, args, ui),
+            ModelKind::Crate => crate_folder(path, args, ui),
+            ModelKind::Bundle => bundle(path, args, ui),
         };
-        let name = path.file_name().unwrap_or(path.as_os_str());
-        let file = name.to_string_lossy().into_owned();
-        let opened = opened.map(|opened| Self { file, ..opened });
         opened.map_err(|error| error.file(path))
     }
 }
@@ -85,7 +78,6 @@ fn checkpoint(path: &Path, args: &ModelArgs, ui: &Ui) -> Result<Model> {
     };
     let (input, outputs) = interface(&network.model.graph)?;
     Ok(Model {
-        file: String::new(),
         facts,
         labels: None,
         output: outputs[0].name.clone(),
@@ -122,7 +114,7 @@ fn bundle(path: &Path, args: &ModelArgs, ui: &Ui) -> Result<Model> {
 }
 
 fn crate_folder(path: &Path, args: &ModelArgs, ui: &Ui) -> Result<Model> {
-    settled(args, ModelKind::RustCrate)?;
+    settled(args, ModelKind::Crate)?;
     ui.step("reading the crate");
     if !path.join(MANIFEST).exists() {
         let message = "the folder is neither a crate nor a bundle that emoc wrote";
@@ -142,10 +134,9 @@ fn crate_folder(path: &Path, args: &ModelArgs, ui: &Ui) -> Result<Model> {
         weight_bytes: options.weight_bytes,
     };
     Ok(Model {
-        file: String::new(),
         facts: ModelFacts {
             weights_dtype: Some(options.weights_dtype),
-            ..of_origin(&folder.origin, ModelKind::RustCrate)
+            ..of_origin(&folder.origin, ModelKind::Crate)
         },
         labels: folder.manifest.labels,
         output: outputs[0].name.clone(),
@@ -166,7 +157,6 @@ fn own(file: OnnxFile, kind: ModelKind) -> Result<Model> {
     let labels = file.labels()?;
     let (input, outputs) = interface(&declared.graph)?;
     Ok(Model {
-        file: String::new(),
         facts: ModelFacts {
             sha256: Some(manifest::sha256(&file.bytes)),
             precision: precision::of(&file.description)?,
@@ -225,7 +215,6 @@ fn foreign(path: &Path, file: OnnxFile, ui: &Ui) -> Result<Model> {
     let name = path.file_name().unwrap_or(path.as_os_str());
     let (input, output) = (input.name.clone(), output.name.clone());
     Ok(Model {
-        file: String::new(),
         facts: ModelFacts {
             title: format!("{} at {height}x{width}", name.to_string_lossy()),
             kind: ModelKind::Onnx,

@@ -1,9 +1,13 @@
 //! Pictures in, logits out.
 
+use std::{path::Path, sync::Once};
+
 use emoc_ir::{Diagnostic, Result};
+use emoc_pictures::Decoded;
 use emoc_runtimes::{InputFact, NamedTensor, Session};
 
 use super::{Engine, Model, Take};
+use crate::ui::Ui;
 
 /// A session of a classifier.
 pub struct Predictor<'a> {
@@ -84,6 +88,25 @@ fn finite(row: &[f32]) -> Result<Vec<f32>> {
                 .help("`emoc check` shows where they come from, `emoc inspect` bad weights"))
         }
     }
+}
+
+/// Decodes a picture. Many viewers turn one with an EXIF orientation; the official loader does not,
+/// and so nor does emoc. That is said once: a folder may be full of them.
+///
+/// # Errors
+/// It cannot be read, or is no picture.
+pub fn open_picture(path: &Path, ui: &Ui) -> Result<Decoded> {
+    static SAID: Once = Once::new();
+    let picture = emoc_pictures::open(path)?;
+    if picture.orientation.is_some() {
+        SAID.call_once(|| {
+            let path = path.display();
+            ui.detail(format_args!(
+                "EXIF orientations are ignored, as the official loader does: of {path} for one"
+            ));
+        });
+    }
+    Ok(picture)
 }
 
 /// Probabilities of the classes, which sum up to 1.

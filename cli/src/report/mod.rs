@@ -73,18 +73,14 @@ pub fn run(args: &ReportArgs, ui: &Ui) -> Result<()> {
     ui.step("writing the report");
     let report = Report::of(&subject)?;
     let written = output.map(|output| write(output, &report)).transpose()?;
-    match (ui.json(), ui.quiet()) {
-        (true, _) => json::print(&report, ui)?,
-        (false, true) => {}
-        (false, false) => {
-            let written = written.unwrap_or_default();
-            let checks = match subject.is_checked() {
-                true => subject.checked.text(),
-                false => String::new(),
-            };
-            ui.print_prose(checks + &written)?;
-        }
-    }
+    let text = || {
+        let checks = match subject.is_checked() {
+            true => subject.checked.text(),
+            false => String::new(),
+        };
+        checks + &written.unwrap_or_default()
+    };
+    json::show(&report, text, ui)?;
     demand(&subject, args)
 }
 

@@ -14,7 +14,7 @@ use super::ReportArgs;
 use crate::{
     agreement::{self, BlockTable, Reference},
     args::{CheckArgs, CheckpointArg, ModelArgs},
-    artifact::{BundleFolder, OnnxFile},
+    artifact::{ModelKind, OnnxFile},
     check::{self, Artifact, Checked},
     manifest::{self, OnnxOptions, key},
     network::{self, Need, Network, Weights},
@@ -45,7 +45,7 @@ impl Subject {
     pub fn open(args: &ReportArgs, ui: &Ui) -> Result<Self> {
         args.model.refuse_range()?;
         let path = args.model_path.as_deref();
-        let artifact = path.filter(|path| path.is_dir() || OnnxFile::is_one(path));
+        let artifact = path.filter(|path| ModelKind::of(path) != ModelKind::Checkpoint);
         match (artifact, path, &args.checkpoint.checkpoint) {
             (Some(path), ..) => Self::artifact(args, path, ui),
             (None, None, checkpoint) => Self::compiled(args, checkpoint.as_deref(), ui),
@@ -72,7 +72,7 @@ impl Subject {
         }
         let mut checked = check::examine(&check_args(args, path, checkpoint), ui)?;
         let passes = passes(&checked.artifact);
-        let optimised = optimise(&checked.network, &passes, &Ui::silent())?;
+        let optimised = pipeline::spelled(&passes, &checked.network.model.graph, &Ui::silent())?;
         if let Artifact::Crate(_) = &checked.artifact {
             checked.blocks = crate_blocks(args, &checked.network, &optimised, ui)?;
         }
@@ -120,7 +120,7 @@ impl Subject {
         };
         ui.note("nothing is checked: that needs the weights, --checkpoint FILE");
         let passes = passes(&artifact);
-        let optimised = optimise(&network, &passes, &Ui::silent())?;
+        let optimised = pipeline::spelled(&passes, &network.model.graph, &Ui::silent())?;
         Ok(Some(Self {
             checked: Checked {
                 artifact,
@@ -149,7 +149,7 @@ impl Subject {
         let runtimes = agreement::runtimes(&args.runtime)?;
         let network = network::load(&args.model, checkpoint, Need::Everything, ui)?;
         let passes = "all".to_owned();
-        let optimised = optimise(&network, &passes, ui)?;
+        let optimised = pipeline::spelled(&passes, &network.model.graph, ui)?;
         let metadata = manifest::metadata(&network, &passes, None)?;
         let options = manifest::onnx_options(&OnnxOptions::default(), metadata);
         let artifact = OnnxFile::parse(onnx::emit(&optimised.graph, &options)?)?;
@@ -175,7 +175,7 @@ fn check_args(args: &ReportArgs, artifact: &Path, checkpoint: Option<&Path>) -> 
         checkpoint: CheckpointArg {
             checkpoint: checkpoint.map(Path::to_owned),
         },
-        per_block: !artifact.is_dir() || BundleFolder::is_one(artifact),
+        per_block: ModelKind::of(artifact) != ModelKind::Crate,
         model: args.model.clone(),
         runtime: args.runtime.clone(),
     }
@@ -193,11 +193,6 @@ fn passes(artifact: &Artifact) -> String {
 
 fn passes_of(file: &OnnxFile) -> &str {
     file.description.get(key::PASSES).unwrap_or("all")
-}
-
-fn optimise(network: &Network, passes: &str, ui: &Ui) -> Result<Optimised> {
-    let faithful = network.model.graph.clone().verify()?;
-    pipeline::run(&pipeline::from_spelling(passes), faithful, ui)
 }
 
 /// Differences at the ends of blocks of the ONNX file that runs beside a crate.
